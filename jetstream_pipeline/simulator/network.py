@@ -1,0 +1,164 @@
+"""A synthetic network: every event of every instant, from a seed and a rate alone.
+
+The same seed and rate give the same bytes in every process and from every starting point; nothing is stored.
+This module puts units and records into the order and the JSON text of a Jetstream; serving them belongs to
+`server`.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from jetstream_pipeline.simulator.accounts import Accounts
+from jetstream_pipeline.simulator.foreign import LONE_SURROGATE
+from jetstream_pipeline.simulator.identifiers import timestamp
+from jetstream_pipeline.simulator.randomness import Randomness
+from jetstream_pipeline.simulator.records import Operation, Record, Records
+from jetstream_pipeline.simulator.schedule import MINUTE_US, ROLES, Schedule
+from jetstream_pipeline.simulator.units import Unit, Units
+
+LARGEST_STEP_BACK_US = 3_000
+_UPSTREAM_SEQ_START = 10_000_000_000
+_EVENTS_PER_GAP = 41
+_STATUS = {
+    "deactivation": "deactivated",
+    "deletion": "deleted",
+    "takedown": "takendown",
+    "suspension": "suspended",
+}
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class SimulatedEvent(msgspec.Struct, frozen=True):
+    """One event, as fields and as the message that a subscriber receives."""
+
+    seq: int
+    time_us: int
+    did: str
+    kind: str
+    operation: str | None
+    collection: str | None
+    rkey: str | None
+    rev: str | None
+    cid: str | None
+    record_json: str | None
+    payload_json: str | None
+    message: bytes
+
+    @property
+    def message_without_cursor(self) -> bytes:
+        """The message of a server that does not number its events."""
+        return self.message.replace(b'"cursor":%d,' % self.seq, b"", 1)
+
+    @property
+    def uri(self) -> str | None:
+        return None if self.collection is None else f"at://{self.did}/{self.collection}/{self.rkey}"
+
+
+class Network:
+    """The events of a synthetic network of about `rate` events per second."""
+
+    def __init__(self, seed: int = 0, rate: float = 20.0) -> None:
+        self.seed = seed
+        self.rate = rate
+        randomness = Randomness(seed)
+        self._schedule = Schedule(randomness, rate)
+        accounts = Accounts(randomness, rate)
+        self._units = Units(randomness, self._schedule, accounts)
+        self._records = Records(randomness, self._units, accounts, rate)
+
+    def events(self, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:
+        """The window [start, end) in stream order: from the first event at or after `start_us` up to, not
+        including, the first one at or after `end_us`."""
+        started = False
+        for minute in range(start_us // MINUTE_US, end_us // MINUTE_US + 2):
+            for event in self._events_of(minute):
+                started = started or event.time_us >= start_us
+                if event.time_us >= end_us:
+                    return
+                if started:
+                    yield event
+
+    def page(self, minute: int) -> list[SimulatedEvent]:
+        """All events of one minute, which is counted from the epoch. A few carry a time just before it."""
+        return list(self._events_of(minute))
+
+    def _events_of(self, minute: int) -> Iterator[SimulatedEvent]:
+        number = 0
+        first_seq = minute * self._schedule.seq_stride
+        time_us = minute * MINUTE_US
+        for position in range(self._schedule.layout(minute).count):
+            unit = self._units.at(minute, position)
+            time_us = self._disordered(unit, time_us)
+            operations = self._records.operations(unit)
+            if not operations:
+                yield self._account_event(unit, time_us, first_seq + number + number // _EVENTS_PER_GAP)
+                number += 1
+            for operation in operations:
+                yield _commit_event(unit, operation, time_us, first_seq + number + number // _EVENTS_PER_GAP)
+                number += 1
+
+    def minute_of_seq(self, seq: int) -> int:
+        """The only page that can hold this sequence number."""
+        return seq // self._schedule.seq_stride
+
+    def _disordered(self, unit: Unit, previous_us: int) -> int:
+        """The time at which this host witnesses the unit: mostly growing, now and then not."""
+        chance = unit.words[1] >> 40 & 0xFF
+        if chance < 4:
+            return previous_us
+        if chance < 6:
+            return max(unit.minute * MINUTE_US, previous_us) - unit.words[3] % LARGEST_STEP_BACK_US - 1
+        return unit.witnessed_us
+
+    def _account_event(self, unit: Unit, time_us: int, seq: int) -> SimulatedEvent:
+        did, name = unit.account.did, ROLES[unit.role].name
+        upstream_seq = _UPSTREAM_SEQ_START + 2 * (unit.minute * self._schedule.seq_stride + unit.position)
+        body: Record = {"did": did, "seq": upstream_seq, "time": timestamp(unit.rev_us)}
+        if name == "birth_identity" or (name == "identity" and unit.words[4] % 5 < 2):
+            body = {"did": did, "handle": unit.account.handle, **body}
+        elif name in _STATUS:
+            body = {
+                "active": False,
+                "did": did,
+                "seq": upstream_seq,
+                "status": _STATUS[name],
+                "time": body["time"],
+            }
+        elif name != "identity":
+            body = {"active": True, **body}
+        kind = "account" if "active" in body else "identity"
+        payload = _encode_json(body).decode()
+        head = f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"{kind}"'
+        message = f'{head},"{kind}":{payload}}}'.encode()
+        return SimulatedEvent(seq, time_us, did, kind, *(None,) * 6, payload, message)
+
+
+def _commit_event(unit: Unit, operation: Operation, time_us: int, seq: int) -> SimulatedEvent:
+    did, rev = unit.account.did, unit.rev
+    name, collection, rkey, record, _ = operation
+    head = (
+        f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"commit","commit":{{"rev":"{rev}",'
+        f'"operation":"{name}","collection":"{collection}","rkey":"{rkey}"'
+    )
+    if record is None:
+        message = f"{head}}}}}".encode()
+        return SimulatedEvent(
+            seq, time_us, did, "commit", name, collection, rkey, rev, None, None, None, message
+        )
+    text, cid = record_text(record), operation.cid
+    message = f'{head},"record":{text},"cid":"{cid}"}}}}'.encode()
+    return SimulatedEvent(seq, time_us, did, "commit", name, collection, rkey, rev, cid, text, None, message)
+
+
+def record_text(record: Record) -> str:
+    """The JSON text of a record as Jetstream's encoder spells it."""
+    text = _encode_json(record).decode()
+    for character, escape in _ESCAPES.items():
+        if character in text:
+            text = text.replace(character, escape)
+    if LONE_SURROGATE in text:
+        text = text.replace(LONE_SURROGATE, "\\ud83d")
+    return text

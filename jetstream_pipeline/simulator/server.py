@@ -1,0 +1,144 @@
+"""A Jetstream on loopback over a synthetic network.
+
+Opening, closing and what all connections share belong here; a single connection is `connection`.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import TracebackType
+
+from jetstream_pipeline.simulator.compression import Compression
+from jetstream_pipeline.simulator.connection import Connection
+from jetstream_pipeline.simulator.faults import FaultPlan, Faults
+from jetstream_pipeline.simulator.network import Network
+from jetstream_pipeline.simulator.pages import PageCache
+from jetstream_pipeline.simulator.schedule import MINUTE_US
+from jetstream_pipeline.simulator.timeline import Timeline
+
+_SHUTDOWN_SECONDS = 2.0
+_BACKLOG = 128
+
+
+class Simulator:
+    """Serves `/subscribe` while its context is open."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        lookback: timedelta = timedelta(hours=36),
+        faults: Faults | None = None,
+        dictionary: bytes | None = None,
+        ping_interval: float = 30.0,
+        pong_timeout: float = 5.0,
+        clock: Callable[[], float] = time.time,
+        page_cache_bytes: int = 256 * 1024 * 1024,
+        with_cursor: bool = True,
+    ) -> None:
+        self.network = network
+        self.ping_interval = ping_interval
+        self.pong_timeout = pong_timeout
+        self.faults = FaultPlan(faults or Faults())
+        self._compression = Compression(network, dictionary)
+        self.pages = PageCache(
+            network, self._compression, capacity_bytes=page_cache_bytes, with_cursor=with_cursor
+        )
+        self.timeline = Timeline(network, self.pages, int(lookback / timedelta(microseconds=1)), clock)
+        self._host = host
+        self._port = port
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+
+    @property
+    def address(self) -> str:
+        return f"ws://{self._host}:{self._port}"
+
+    @property
+    def dictionary(self) -> bytes:
+        """What a subscriber needs to read compressed messages."""
+        return self._compression.dictionary
+
+    def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False) -> None:
+        """Render a span into the page cache, so that its replay costs nothing but sending.
+
+        Takes its time: call it before the server runs."""
+        for minute in range(start_us // MINUTE_US, -(-end_us // MINUTE_US)):
+            self.pages.render(minute, compressed)
+
+    async def __aenter__(self) -> "Simulator":
+        self._listener = socket.create_server((self._host, self._port), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
+        farewells = [asyncio.create_task(one.announce_shutdown()) for one in self._connections.values()]
+        remaining = [*farewells, *self._connections]
+        if remaining:
+            await asyncio.wait(remaining, timeout=_SHUTDOWN_SECONDS)
+        for task in remaining:
+            task.cancel()
+        await asyncio.gather(*remaining, return_exceptions=True)
+        self.pages.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connected, _ = await loop.sock_accept(self._listener)
+            connected.setblocking(False)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(self, connected)
+            task = asyncio.create_task(connection.serve())
+            self._connections[task] = connection
+            task.add_done_callback(self._connections.pop)
+
+
+@contextlib.contextmanager
+def running(simulator: Simulator) -> Iterator[Simulator]:
+    """Run a simulator in a thread with a loop of its own, for code that is not asynchronous."""
+    started = threading.Event()
+    stop: list[Callable[[], object]] = []
+    failure: list[BaseException] = []
+
+    async def serve() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with simulator:
+            stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
+            started.set()
+            await stopping.wait()
+
+    def main() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=main, name="simulator", daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        if failure:
+            raise failure[0]
+        yield simulator
+    finally:
+        if stop:
+            stop[0]()
+        thread.join()

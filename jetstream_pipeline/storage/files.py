@@ -1,0 +1,55 @@
+"""Putting files where they belong, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jetstream_pipeline.storage.errors import StorageError
+
+
+@contextmanager
+def told(path: Path, doing: str) -> Iterator[None]:
+    """Turn the operating system's refusal into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"cannot {doing} {path}: {reason}; check that it is writable and has room"
+        ) from error
+
+
+def make_directory(path: Path) -> None:
+    with told(path, "create"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or a directory's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`; when the body succeeds, it is durable and takes `target`'s place at once.
+
+    Readers see the old file or the new one. When the body raises, `target` stays as it was.
+    """
+    make_directory(target.parent)
+    temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        with told(target, "write"):
+            yield temporary
+            fsync_path(temporary)
+            os.replace(temporary, target)
+            fsync_path(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
