@@ -29,9 +29,7 @@ def main() -> None:
     if arguments.serve:
         asyncio.run(serve(arguments))
         return
-    server = subprocess.Popen(
-        [sys.executable, __file__, "--serve", *sys.argv[1:]], stdout=subprocess.PIPE, text=True
-    )
+    server = subprocess.Popen([sys.executable, __file__, "--serve", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         described = json.loads(server.stdout.readline())
@@ -56,18 +54,13 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Render the span, say what it holds, and serve it as history under a clock that stands still."""
     start_us = (START - EPOCH) // MICROSECOND
     end_us = start_us + arguments.minutes * 60_000_000
-    simulator = Simulator(
-        Network(0, arguments.rate), clock=lambda: end_us / 1_000_000 - 0.01, page_cache_bytes=4 << 30
-    )
+    simulator = Simulator(Network(0, arguments.rate), clock=lambda: end_us / 1_000_000 - 0.01, page_cache_bytes=4 << 30)
     before = time.perf_counter()
     simulator.render_ahead(start_us, end_us)
     seconds = time.perf_counter() - before
     async with simulator:
         events = sum(
-            [
-                (await simulator.pages.page(start_us // 60_000_000 + minute)).count
-                for minute in range(arguments.minutes)
-            ]
+            [(await simulator.pages.page(start_us // 60_000_000 + minute)).count for minute in range(arguments.minutes)]
         )
         described = {
             "port": int(simulator.address.rsplit(":", 1)[1]),

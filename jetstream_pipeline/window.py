@@ -95,9 +95,7 @@ def hours(start: datetime, end: datetime) -> Iterator[Window]:
     """The hourly windows of `[start, end)`, oldest first; InvalidInput unless both lie on the hour."""
     for name, moment in (("start", start), ("end", end)):
         if moment != Window.hour(moment).start:
-            raise InvalidInput(
-                f"{name} {moment:%Y-%m-%d %H:%M:%S} is not on the hour: windows are whole hours, UTC"
-            )
+            raise InvalidInput(f"{name} {moment:%Y-%m-%d %H:%M:%S} is not on the hour: windows are whole hours, UTC")
     if start >= end:
         raise InvalidInput(f"end {end:%Y-%m-%d %H:%M} is not after start {start:%Y-%m-%d %H:%M}")
     moment = start

@@ -63,7 +63,5 @@ def train_dictionary(network: Network) -> bytes:
     events = network.events(_SAMPLE_MINUTE * MINUTE_US, (_SAMPLE_MINUTE + _SAMPLES) * MINUTE_US)
     samples: list[bytes | bytearray | memoryview[int]] = [event.message for event in islice(events, _SAMPLES)]
     dictionary_id = _FIRST_DICTIONARY_ID + network.seed % 1_000_000_000
-    trained = zstandard.train_dictionary(
-        _DICTIONARY_BYTES, samples, k=1024, d=8, dict_id=dictionary_id, threads=0
-    )
+    trained = zstandard.train_dictionary(_DICTIONARY_BYTES, samples, k=1024, d=8, dict_id=dictionary_id, threads=0)
     return trained.as_bytes()

@@ -33,9 +33,7 @@ class FaultPlan:
         self._connections += 1
         return self._connections - 1
 
-    def events_before_cut(
-        self, connection: int, already_sent: int, page: Page, selected: Sequence[int]
-    ) -> int | None:
+    def events_before_cut(self, connection: int, already_sent: int, page: Page, selected: Sequence[int]) -> int | None:
         """How many of the events about to be sent still go out before the cut; None if all of them do."""
         cuts = []
         limits = self._faults.cut_after_events

@@ -145,9 +145,7 @@ def _commit_event(unit: Unit, operation: Operation, time_us: int, seq: int) -> S
     )
     if record is None:
         message = f"{head}}}}}".encode()
-        return SimulatedEvent(
-            seq, time_us, did, "commit", name, collection, rkey, rev, None, None, None, message
-        )
+        return SimulatedEvent(seq, time_us, did, "commit", name, collection, rkey, rev, None, None, None, message)
     text, cid = record_text(record), operation.cid
     message = f'{head},"record":{text},"cid":"{cid}"}}}}'.encode()
     return SimulatedEvent(seq, time_us, did, "commit", name, collection, rkey, rev, cid, text, None, message)

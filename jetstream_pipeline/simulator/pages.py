@@ -78,9 +78,7 @@ class Page:
 class PageCache:
     """Rendered pages up to a number of bytes."""
 
-    def __init__(
-        self, network: Network, compression: Compression, *, capacity_bytes: int, with_cursor: bool
-    ) -> None:
+    def __init__(self, network: Network, compression: Compression, *, capacity_bytes: int, with_cursor: bool) -> None:
         self._network = network
         self._compression = compression
         self._capacity_bytes = capacity_bytes

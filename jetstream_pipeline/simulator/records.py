@@ -123,9 +123,7 @@ class Records:
     def _subject(self, unit: Unit) -> tuple[Reference, Reference | None]:
         """What a like or repost points at, and the repost through which it was seen."""
         chance = unit.words[4] % 1000
-        if unit.role == ROLE_NUMBER["repost_via"] or (
-            unit.role == ROLE_NUMBER["like"] and chance < _VIA_PER_MILLE
-        ):
+        if unit.role == ROLE_NUMBER["repost_via"] or (unit.role == ROLE_NUMBER["like"] and chance < _VIA_PER_MILLE):
             found = self._references.repost(unit.minute, unit.words[5], lambda seen: self._subject(seen)[0])
             if found is not None:
                 return found[1], found[0]
@@ -244,9 +242,7 @@ class Records:
         if name in ("reply", "deep_reply"):
             record["reply"] = self._reply(unit, name)
         record["text"] = text.text
-        return [
-            Operation("create", POST, unit.rkey(0), record, has_links=embed is not None and name != "quote")
-        ]
+        return [Operation("create", POST, unit.rkey(0), record, has_links=embed is not None and name != "quote")]
 
     def _reply(self, unit: Unit, name: str) -> dict[str, dict[str, str]]:
         if name == "deep_reply":

@@ -88,8 +88,7 @@ ROLES = (Role("like", _SHARE_UNIT - sum(role.share for role in _OTHERS)), *_OTHE
 ROLE_NUMBER = {role.name: number for number, role in enumerate(ROLES)}
 _FOLLOWED_NUMBER = tuple(ROLE_NUMBER[role.follows] if role.follows else -1 for role in ROLES)
 _ENDS_OF = tuple(
-    tuple(number for number, later in enumerate(ROLES) if later.ends and later.follows == role.name)
-    for role in ROLES
+    tuple(number for number, later in enumerate(ROLES) if later.ends and later.follows == role.name) for role in ROLES
 )
 _STARTS = tuple(sum(role.share for role in ROLES[:number]) for number in range(len(ROLES) + 1))
 

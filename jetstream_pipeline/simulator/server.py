@@ -47,9 +47,7 @@ class Simulator:
         self.pong_timeout = pong_timeout
         self.faults = FaultPlan(faults or Faults())
         self._compression = Compression(network, dictionary)
-        self.pages = PageCache(
-            network, self._compression, capacity_bytes=page_cache_bytes, with_cursor=with_cursor
-        )
+        self.pages = PageCache(network, self._compression, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
         self.timeline = Timeline(network, self.pages, int(lookback / timedelta(microseconds=1)), clock)
         self._host = host
         self._port = port

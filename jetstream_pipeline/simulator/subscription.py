@@ -96,9 +96,7 @@ def read_update(message: bytes) -> Filter | None:
         update = msgspec.json.decode(bytes(envelope.payload), type=_Update | None) or _Update()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable("bad options_update payload") from error
-    return Filter.parse(
-        update.wanted_collections or [], update.wanted_dids or [], update.max_message_size_bytes or 0
-    )
+    return Filter.parse(update.wanted_collections or [], update.wanted_dids or [], update.max_message_size_bytes or 0)
 
 
 def _cursor(text: str) -> int | None:

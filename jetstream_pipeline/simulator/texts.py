@@ -58,9 +58,7 @@ def link(dice: Dice) -> Link:
     return Link(f"https://{SITES[dice.below(len(SITES))]}/{page}", TITLES[dice.below(len(TITLES))])
 
 
-def post_text(
-    dice: Dice, language: str, longest: int, mentioned: Account | None, linked: Link | None
-) -> Text:
+def post_text(dice: Dice, language: str, longest: int, mentioned: Account | None, linked: Link | None) -> Text:
     """What somebody writes."""
     text = Text()
     if mentioned is not None:

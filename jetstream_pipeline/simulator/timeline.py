@@ -23,9 +23,7 @@ class Position:
 class Timeline:
     """Past and present as one server sees them."""
 
-    def __init__(
-        self, network: Network, pages: PageCache, lookback_us: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, network: Network, pages: PageCache, lookback_us: int, clock: Callable[[], float]) -> None:
         self._network = network
         self._pages = pages
         self._lookback_us = lookback_us

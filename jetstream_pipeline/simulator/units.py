@@ -31,9 +31,7 @@ _OPEN_TO_THROWAWAYS = frozenset(
         "block",
     )
 )
-_OF_ACCOUNTS = frozenset(
-    number for number, role in enumerate(ROLES) if role.follows in ("birth", "deactivation")
-)
+_OF_ACCOUNTS = frozenset(number for number, role in enumerate(ROLES) if role.follows in ("birth", "deactivation"))
 
 
 class Unit:
@@ -59,9 +57,7 @@ class Unit:
         self.account = account
         self.target = target
         # Distinct for all units, so that revs grow and no repository writes the same key twice.
-        self.rev_us = (
-            layout.minute * MINUTE_US + position * MINUTE_US // layout.count - _REPOSITORY_TO_WITNESS_US
-        )
+        self.rev_us = layout.minute * MINUTE_US + position * MINUTE_US // layout.count - _REPOSITORY_TO_WITNESS_US
 
     @property
     def minute(self) -> int:

@@ -18,9 +18,7 @@ def told(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(
-            f"cannot {doing} {path}: {reason}; check that it is writable and has room"
-        ) from error
+        raise StorageError(f"cannot {doing} {path}: {reason}; check that it is writable and has room") from error
 
 
 def make_directory(path: Path) -> None:

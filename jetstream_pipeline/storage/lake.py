@@ -117,9 +117,7 @@ class Lake:
     def streams(self) -> list[str]:
         if not self.root.is_dir():
             return []
-        return sorted(
-            entry.name for entry in self.root.iterdir() if entry.is_dir() and _NAME.match(entry.name)
-        )
+        return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and _NAME.match(entry.name))
 
     def datasets(self, stream: str) -> list[str]:
         """The folders of a stream that hold at least one window: `events`, `incomplete` and tables."""
@@ -149,6 +147,4 @@ def read_summary(path: Path) -> WindowSummary:
         metadata = pq.read_schema(path).metadata or {}
         return WindowSummary.model_validate_json(metadata[SUMMARY_KEY])
     except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
-        raise StorageError(
-            f"{path} is not a window's file ({error}); delete it and replay the window"
-        ) from error
+        raise StorageError(f"{path} is not a window's file ({error}); delete it and replay the window") from error

@@ -76,9 +76,7 @@ def start(network: Network, clock: Clock) -> Iterator[Start]:
 
 
 @asynccontextmanager
-async def subscribed(
-    simulator: Simulator, query: str = "", **options: Any
-) -> AsyncIterator[ClientConnection]:
+async def subscribed(simulator: Simulator, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
     options = {"compression": None, "max_size": None, "ping_interval": None, "close_timeout": 0.3, **options}
     async with connect(f"{simulator.address}/subscribe?{query}", **options) as connection:
         yield connection

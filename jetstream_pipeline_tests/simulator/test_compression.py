@@ -46,9 +46,7 @@ async def test_filters_judge_the_uncompressed_size(start: Start, network: Networ
     async with subscribed(simulator, f"cursor={_FROM}&compress=true&maxMessageSizeBytes=500") as connection:
         received = await receive(connection, len(expected))
     decompressor = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(simulator.dictionary))
-    assert [decompressor.decompressobj().decompress(frame) for frame in received] == [
-        e.message for e in expected
-    ]
+    assert [decompressor.decompressobj().decompress(frame) for frame in received] == [e.message for e in expected]
 
 
 async def test_two_schemes_at_once_are_refused(start: Start) -> None:

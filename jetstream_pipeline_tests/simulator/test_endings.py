@@ -75,9 +75,7 @@ async def test_who_does_not_answer_pings_is_cut_without_a_close_frame(start: Sta
     assert time.monotonic() - before < 2
 
 
-async def test_who_does_not_read_is_cut_and_still_gets_what_was_buffered(
-    start: Start, network: Network
-) -> None:
+async def test_who_does_not_read_is_cut_and_still_gets_what_was_buffered(start: Start, network: Network) -> None:
     simulator = start(pong_timeout=0.2)
     stream = await asyncio.to_thread(raw_subscription, simulator, f"cursor={NOON_US - 60 * MINUTE_US}")
     await asyncio.sleep(4)

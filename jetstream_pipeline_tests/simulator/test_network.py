@@ -106,9 +106,7 @@ def test_records_are_spelled_like_those_of_the_real_server(busy_events: list[Sim
     for event in busy_events:
         if event.record_json is None or "$link" in event.record_json or "\\ud83d" in event.record_json:
             continue
-        expected = json.dumps(
-            json.loads(event.record_json), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
+        expected = json.dumps(json.loads(event.record_json), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         for character in "<>&":
             expected = expected.replace(character, f"\\u{ord(character):04x}")
         assert event.record_json == expected

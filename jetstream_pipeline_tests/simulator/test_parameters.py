@@ -62,9 +62,7 @@ async def test_filters(
         assert await receive(connection, len(expected)) == expected
 
 
-async def test_wanted_dids_hide_others_even_their_identity_events(
-    start: Start, events: list[SimulatedEvent]
-) -> None:
+async def test_wanted_dids_hide_others_even_their_identity_events(start: Start, events: list[SimulatedEvent]) -> None:
     wanted = some_accounts(events)
     expected = [event.message for event in events if event.did in wanted]
     query = urlencode([("cursor", str(_FROM)), *(("wantedDids", did) for did in wanted)])
@@ -130,9 +128,7 @@ async def test_other_paths(start: Start) -> None:
     assert (await asyncio.to_thread(status, "/nowhere"))[0] == 404
 
 
-async def test_require_hello_sends_nothing_before_the_first_update(
-    start: Start, events: list[SimulatedEvent]
-) -> None:
+async def test_require_hello_sends_nothing_before_the_first_update(start: Start, events: list[SimulatedEvent]) -> None:
     dids = [f"did:web:host-{number}.example.com" for number in range(9_000)]
     wanted = {*some_dids(events), *dids}
     expected = [event.message for event in events if event.did in wanted]
@@ -144,9 +140,7 @@ async def test_require_hello_sends_nothing_before_the_first_update(
         assert await receive(connection, len(expected)) == expected
 
 
-async def test_an_update_replaces_the_filter_from_the_present_position(
-    start: Start, network: Network
-) -> None:
+async def test_an_update_replaces_the_filter_from_the_present_position(start: Start, network: Network) -> None:
     simulator = start()
     begin = NOON_US - 60 * MINUTE_US
     async with subscribed(simulator, f"cursor={begin}&wantedDids=did:plc:nobody") as connection:

@@ -27,9 +27,7 @@ async def test_history_is_what_the_network_enumerates(start: Start, network: Net
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
-async def test_permessage_deflate_changes_nothing(
-    start: Start, network: Network, compression: str | None
-) -> None:
+async def test_permessage_deflate_changes_nothing(start: Start, network: Network, compression: str | None) -> None:
     expected = messages(window(network, NOON_US - MINUTE_US, NOON_US))
     async with subscribed(start(), f"cursor={NOON_US - MINUTE_US}", compression=compression) as connection:
         assert bool(connection.protocol.extensions) == (compression is not None)
@@ -40,9 +38,7 @@ async def test_permessage_deflate_changes_nothing(
 async def test_a_cursor_is_inclusive(start: Start, network: Network, by: str) -> None:
     events = window(network, NOON_US - 3 * MINUTE_US, NOON_US)
     # An event that ends a stretch of growing time, so that nothing before it counts as later.
-    wanted = next(
-        i for i in range(500, len(events)) if events[i].time_us > max(e.time_us for e in events[:i])
-    )
+    wanted = next(i for i in range(500, len(events)) if events[i].time_us > max(e.time_us for e in events[:i]))
     async with subscribed(start(), f"cursor={getattr(events[wanted], by)}") as connection:
         assert await receive(connection, 50) == messages(events[wanted : wanted + 50])
 
@@ -54,12 +50,8 @@ async def test_a_sequence_number_in_a_gap_starts_at_the_next_event(start: Start,
         assert await receive(connection, 1) == messages(events[after_gap : after_gap + 1])
 
 
-@pytest.mark.parametrize(
-    "cursor", ["", f"cursor={NOON_US + 1}", f"cursor={NOON_US * 9}", f"cursor={NOON_US // 1000}"]
-)
-async def test_no_cursor_or_a_future_one_goes_live(
-    start: Start, network: Network, clock: Clock, cursor: str
-) -> None:
+@pytest.mark.parametrize("cursor", ["", f"cursor={NOON_US + 1}", f"cursor={NOON_US * 9}", f"cursor={NOON_US // 1000}"])
+async def test_no_cursor_or_a_future_one_goes_live(start: Start, network: Network, clock: Clock, cursor: str) -> None:
     simulator = start()
     async with subscribed(simulator, cursor) as connection:
         with pytest.raises(TimeoutError):
@@ -69,9 +61,7 @@ async def test_no_cursor_or_a_future_one_goes_live(
         assert await receive(connection, len(expected)) == expected
 
 
-async def test_the_live_tail_follows_history_without_a_seam(
-    start: Start, network: Network, clock: Clock
-) -> None:
+async def test_the_live_tail_follows_history_without_a_seam(start: Start, network: Network, clock: Clock) -> None:
     expected = messages(window(network, NOON_US - MINUTE_US, NOON_US + 2 * MINUTE_US))
     async with subscribed(start(), f"cursor={NOON_US - MINUTE_US}") as connection:
         received = await receive(connection, 100)
@@ -129,8 +119,6 @@ async def test_rendering_ahead_fills_the_cache(network: Network, clock: Clock) -
     expected = messages(window(network, NOON_US - 2 * MINUTE_US, NOON_US))
     async with (
         simulator,
-        connect(
-            f"{simulator.address}/subscribe?cursor={NOON_US - 2 * MINUTE_US}", compression=None
-        ) as connection,
+        connect(f"{simulator.address}/subscribe?cursor={NOON_US - 2 * MINUTE_US}", compression=None) as connection,
     ):
         assert await receive(connection, len(expected)) == expected

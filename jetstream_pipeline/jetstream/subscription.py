@@ -1,0 +1,76 @@
+"""What is asked of a host: filters with their limits, as query parameters and as our own second look."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.events.schema import COMMIT
+
+MAX_COLLECTIONS = 100
+MAX_DIDS_IN_URL = 200
+"""More fill a URL, as the protocol says; a host itself takes 10,000 by another way."""
+
+_AUTHORITY = r"[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
+_NSID = re.compile(rf"^{_AUTHORITY}\.[a-zA-Z][a-zA-Z0-9]{{0,62}}$")
+_PREFIX = re.compile(rf"^{_AUTHORITY}\.\*$")
+_DID = re.compile(r"^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$")
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A filter: collections (NSIDs, or prefixes ending in `.*`) and DIDs. Empty means all."""
+
+    collections: tuple[str, ...] = ()
+    dids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for collection in self.collections:
+            if not (_NSID.match(collection) or _PREFIX.match(collection)):
+                raise InvalidInput(f"{collection!r} is not a collection; write app.bsky.feed.post or app.bsky.graph.*")
+        for did in self.dids:
+            if not _DID.match(did):
+                raise InvalidInput(f"{did!r} is not a DID; write did:plc:… or did:web:…")
+        for what, given, limit in (
+            ("collections", self.collections, MAX_COLLECTIONS),
+            ("DIDs", self.dids, MAX_DIDS_IN_URL),
+        ):
+            if len(given) > limit:
+                raise InvalidInput(f"{len(given)} {what} are too many: {limit} at most in one subscription")
+
+    @property
+    def fingerprint(self) -> str:
+        """The filter's identity: equal exactly where the same events are let through."""
+        canonical = json.dumps([sorted(set(self.collections)), sorted(set(self.dids))])
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def url(self, address: str, cursor: int) -> str:
+        """The v1 stream's address for this filter from a cursor (unix microseconds)."""
+        query = [("wantedCollections", name) for name in self.collections]
+        query += [("wantedDids", did) for did in self.dids]
+        return f"{address}/subscribe?{urlencode([*query, ('cursor', str(cursor))])}"
+
+    def mask(self, events: pa.RecordBatch) -> pa.Array:
+        """Which events the filter lets through, as a v1 host does: collections constrain commits only."""
+        wanted = pa.array([True] * events.num_rows)
+        if self.collections:
+            exact = [name for name in self.collections if not name.endswith("*")]
+            passed = pc.or_(
+                pc.not_equal(events["kind"], COMMIT),
+                pc.is_in(events["collection"], value_set=pa.array(exact, pa.string())),
+            )
+            for prefix in self.collections:
+                if prefix.endswith("*"):
+                    starts = pc.fill_null(pc.starts_with(events["collection"], prefix[:-1]), False)
+                    passed = pc.or_(passed, starts)
+            wanted = pc.and_(wanted, passed)
+        if self.dids:
+            wanted = pc.and_(wanted, pc.is_in(events["did"], value_set=pa.array(self.dids, pa.string())))
+        return wanted

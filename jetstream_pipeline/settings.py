@@ -1,0 +1,107 @@
+"""What the environment sets: every `JETSTREAM_*` variable, read here and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jetstream_pipeline.errors import InvalidInput, PipelineError
+from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.window import Window, parse_time
+
+_PREFIX = "JETSTREAM_"
+_CommaList = Annotated[tuple[str, ...], NoDecode]
+
+MAIN_COLLECTIONS = (
+    "app.bsky.feed.post",
+    "app.bsky.feed.like",
+    "app.bsky.feed.repost",
+    "app.bsky.graph.follow",
+    "app.bsky.graph.block",
+    "app.bsky.actor.profile",
+)
+
+
+class Settings(BaseSettings):
+    """One reading of the environment. `Settings.read()` turns what is wrong into one line."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    data_dir: Path = Field(Path("data"), description="Where all data lies.")
+    hosts: _CommaList = Field(
+        PUBLIC_HOSTS,
+        description="Jetstream hosts in the order of fail-over, comma-separated: names or ws(s):// addresses.",
+    )
+    collections: _CommaList = Field(
+        MAIN_COLLECTIONS,
+        description="Collections of the default stream `network`, comma-separated; prefixes as app.bsky.graph.*",
+    )
+    first_hour: datetime = Field("2026-01-01", validate_default=True, description="The first hourly partition (UTC).")
+    settle_minutes: int = Field(
+        5, ge=0, le=59, description="Minutes after an hour's end before the schedule replays it."
+    )
+
+    @field_validator("hosts", "collections", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one host")
+        _told(lambda: [Host.parse(name) for name in value])
+        return value
+
+    @field_validator("collections")
+    @classmethod
+    def _check_collections(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _told(lambda: Subscription(collections=value))
+        return value
+
+    @field_validator("first_hour", mode="before")
+    @classmethod
+    def _parse_hour(cls, value: object) -> object:
+        if isinstance(value, str):
+            moment = _told(lambda: parse_time(value))
+            return Window.hour(moment).start
+        return value
+
+    @classmethod
+    def read(cls) -> Settings:
+        """The settings of this process's environment; InvalidInput names the variable that is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
+            raise InvalidInput(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    def parsed_hosts(self) -> tuple[Host, ...]:
+        return tuple(Host.parse(name) for name in self.hosts)
+
+
+def _told(check):  # type: ignore[no-untyped-def]
+    """Pydantic turns only a ValueError into a message of its own."""
+    try:
+        return check()
+    except PipelineError as error:
+        raise ValueError(str(error)) from None
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Each variable's name, meaning and default, for `--help` and the documentation."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = ",".join(default) if isinstance(default, tuple) else str(default)
+        rows.append((_PREFIX + name.upper(), field.description or "", shown))
+    return rows

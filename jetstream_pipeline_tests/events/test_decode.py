@@ -1,0 +1,111 @@
+"""Messages become columns, exactly; what is no event is handed back with its bytes and the reason."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jetstream_pipeline.events.decode import MAX_EVENT_BYTES, decode
+from jetstream_pipeline.simulator import Network
+
+REFERENCE = Path(os.environ.get("JETSTREAM_REFERENCE_DIR", Path(__file__).parents[3] / "shared" / "reference"))
+CREATE = (
+    '{"did":"did:plc:a","time_us":1783175888085434,"kind":"commit","commit":{"rev":"3k","operation":"create",'
+    '"collection":"app.bsky.feed.post","rkey":"k","record":RECORD,"cid":"bafy"}}'
+)
+
+
+def read_one(message: bytes) -> dict:
+    decoded = decode([message], "host")
+    assert not decoded.rejected, decoded.rejected[0].reason
+    return decoded.events.to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["events/real-v1-kinds.jsonl", "events/real-v1-window.jsonl", "server/v1_frames.jsonl"]
+)
+def test_every_real_event_survives_with_its_record_as_received(name: str) -> None:
+    path = REFERENCE / name
+    if not path.exists():
+        pytest.skip(f"the reference data is not here ({path.name})")
+    messages = path.read_bytes().splitlines()
+    decoded = decode(messages, "host")
+    assert not decoded.rejected
+    for message, row in zip(messages, decoded.events.to_pylist(), strict=True):
+        event = json.loads(message)
+        commit = event.get("commit", {})
+        assert (row["time_us"], row["did"], row["kind"]) == (event["time_us"], event["did"], event["kind"])
+        assert row["seq"] == event.get("cursor")
+        for column in ("operation", "collection", "rkey", "rev", "cid"):
+            assert row[column] == commit.get(column)
+        body = row["record"] or row["payload"]
+        if body is None:
+            assert row["operation"] == "delete"
+        else:
+            assert body.encode() in message
+            assert json.loads(body) == commit.get("record", event.get(event["kind"]))
+
+
+def test_the_simulated_network_survives() -> None:
+    start = 1_783_175_880_000_000
+    events = list(Network(rate=100).events(start, start + 60_000_000))
+    decoded = decode([event.message for event in events], "host")
+    assert not decoded.rejected
+    assert decoded.events["record"].to_pylist() == [event.record_json for event in events]
+    assert decoded.events["payload"].to_pylist() == [event.payload_json for event in events]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        r'{"a":"\ud800"}',
+        r'{"a":"\udc00 and \ud83d\ude00 and \ud83d"}',
+        r'{"\ud800":"\\ud800 \\\ud800"}',
+        r'{"a":"\u0000"}',
+        '{"a":123456789012345678901234567890}',
+        '{"a":' + "[" * 300 + "]" * 300 + "}",
+        '{ "a" :\t1 , "a":2}',
+    ],
+)
+def test_odd_records_are_kept_to_the_byte(record: str) -> None:
+    assert read_one(CREATE.replace("RECORD", record).encode())["record"] == record
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"", "truncated"),
+        (b"hello", "malformed"),
+        (b"\xff\xfe", "decode"),
+        (b"[]", "Expected `object`"),
+        (b"{}", "did"),
+        (b'{"did":"d","time_us":"1","kind":"commit"}', "time_us"),
+        (b'{"did":"d","time_us":-1,"kind":"commit"}', "time_us"),
+        (b'{"did":"d","time_us":1,"kind":"commit"}', "commit"),
+        (b'{"did":"d","time_us":1,"kind":"other"}', "kind"),
+        (b'{"did":"d","time_us":1,"kind":"account"}', "account"),
+        (b'{"did":"d","time_us":1,"kind":"account","account":7}', "not an object"),
+        (CREATE.replace('"record":RECORD,', "").encode(), "record"),
+        (CREATE.replace("RECORD", "{}").replace(',"cid":"bafy"', "").encode(), "cid"),
+        (CREATE.replace("RECORD", "{}").replace('"k"', r'"\ud800"').encode(), "surrogate"),
+        (CREATE.replace("RECORD", "[" * 100_000 + "]" * 100_000).encode(), "nested"),
+        (CREATE.replace("RECORD", '{"a":"' + "x" * MAX_EVENT_BYTES + '"}').encode(), "larger"),
+    ],
+)
+def test_what_is_no_event_is_handed_back(message: bytes, reason: str) -> None:
+    good = CREATE.replace("RECORD", "{}").encode()
+    decoded = decode([good, message, good], "host")
+    assert decoded.events.num_rows == 2
+    (rejected,) = decoded.rejected
+    assert rejected.message == message
+    assert rejected.after == 1
+    assert reason in rejected.reason
+
+
+@given(st.lists(st.binary(max_size=60)))
+def test_no_message_is_lost_whatever_it_holds(messages: list[bytes]) -> None:
+    decoded = decode(messages, "host")
+    assert decoded.events.num_rows + len(decoded.rejected) == len(messages)
