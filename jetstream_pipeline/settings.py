@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -15,6 +16,7 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.window import Window, parse_time
 
 _PREFIX = "JETSTREAM_"
+_T = TypeVar("_T")
 _CommaList = Annotated[tuple[str, ...], NoDecode]
 
 MAIN_COLLECTIONS = (
@@ -89,7 +91,7 @@ class Settings(BaseSettings):
         return tuple(Host.parse(name) for name in self.hosts)
 
 
-def _told(check):  # type: ignore[no-untyped-def]
+def _told(check: Callable[[], _T]) -> _T:
     """Pydantic turns only a ValueError into a message of its own."""
     try:
         return check()

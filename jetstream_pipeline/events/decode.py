@@ -68,7 +68,7 @@ _Row = tuple[object, ...]
 
 
 def decode(messages: Sequence[bytes], host: str) -> Decoded:
-    """Read v1 JSON messages, one event each, into the columns of `EVENT_SCHEMA`. Never raises for what a message holds."""
+    """Read v1 JSON messages, one event each, into `EVENT_SCHEMA`. Never raises for what a message holds."""
     rows: list[_Row] = []
     rejected: list[Rejected] = []
     for message in messages:

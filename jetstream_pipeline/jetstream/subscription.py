@@ -59,7 +59,7 @@ class Subscription:
 
     def mask(self, events: pa.RecordBatch) -> pa.Array:
         """Which events the filter lets through, as a v1 host does: collections constrain commits only."""
-        wanted = pa.array([True] * events.num_rows)
+        wanted = pa.array([True] * events.num_rows, pa.bool_())
         if self.collections:
             exact = [name for name in self.collections if not name.endswith("*")]
             passed = pc.or_(

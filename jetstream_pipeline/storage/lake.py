@@ -68,10 +68,8 @@ class WindowSummary(BaseModel):
     repeats: int
     """Events delivered again after a reconnection, recognised and dropped."""
     quarantined: int
-    resumed: int
-    """How many times a run went on from what an earlier, interrupted run had made durable."""
     seconds: float
-    """Time that the replay took, over all its runs."""
+    """Time that the replay took."""
     finished_at: datetime
     version: str
 
@@ -144,7 +142,7 @@ class Lake:
 def read_summary(path: Path) -> WindowSummary:
     """The summary in a window's file; StorageError where the file is not one of ours or is damaged."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_metadata(path).metadata or {}
         return WindowSummary.model_validate_json(metadata[SUMMARY_KEY])
     except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
         raise StorageError(f"{path} is not a window's file ({error}); delete it and replay the window") from error

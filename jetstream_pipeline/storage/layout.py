@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jetstream_pipeline.storage.lake import Lake
+from jetstream_pipeline.storage.lake import Lake, check_name
+from jetstream_pipeline.window import Window
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,10 @@ class DataDirectory:
     def staging(self) -> Path:
         return self.root / "staging"
 
-    @property
-    def quarantine(self) -> Path:
-        return self.root / "quarantine"
+    def quarantine_path(self, stream: str, window: Window) -> Path:
+        """Where the messages of a window that could not be read are kept."""
+        hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
+        return self.root / "quarantine" / check_name(stream) / hive / "messages.parquet"
 
     @property
     def warehouse(self) -> Path:

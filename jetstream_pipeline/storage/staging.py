@@ -1,0 +1,133 @@
+"""A window while it is being written: batches go to files out of readers' sight, and into the lake in one step."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.storage.errors import StorageError, WindowBusy
+from jetstream_pipeline.storage.files import fsync_path, make_directory, told
+from jetstream_pipeline.storage.lake import SUMMARY_KEY, WindowSummary, check_name
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
+from jetstream_pipeline.window import Window
+
+_ROW_GROUP_ROWS = 65_536
+_ROW_GROUP_BYTES = 48 * 1024 * 1024
+
+
+class _Rows:
+    """A Parquet file that grows by row groups; what waits for the next group is bounded in rows and bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows == 0:
+            return
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.get_total_buffer_size()
+        if self._rows >= _ROW_GROUP_ROWS or self._bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting, self._rows, self._bytes = [], 0, 0
+
+    def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
+        self._flush()
+        if metadata:
+            self._writer.add_key_value_metadata(metadata)
+        self._writer.close()
+        fsync_path(self.path)
+
+
+class StagedWindow:
+    """The unfinished files of one window. Use `staged`, which also holds the window's lock."""
+
+    def __init__(self, data: DataDirectory, stream: str, window: Window, folder: Path) -> None:
+        self._data, self._stream, self._window = data, stream, window
+        self._folder = folder
+        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA)
+        self._rejected: _Rows | None = None
+
+    def add(self, events: pa.RecordBatch) -> None:
+        with self._writing():
+            self._events.add(events)
+
+    def add_rejected(self, rows: pa.RecordBatch) -> None:
+        with self._writing():
+            if self._rejected is None:
+                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA)
+            self._rejected.add(rows)
+
+    def commit(self, summary: WindowSummary) -> Path:
+        """Put the window where its state says, in one step; a whole window is never replaced by one that is not."""
+        lake = self._data.lake
+        whole = lake.events_path(self._stream, self._window)
+        incomplete = lake.incomplete_path(self._stream, self._window)
+        with self._writing():
+            self._events.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
+            messages = self._data.quarantine_path(self._stream, self._window)
+            if self._rejected is not None:
+                self._rejected.finish()
+                _move(self._rejected.path, messages)
+            target = whole if summary.state.is_whole else incomplete
+            _move(self._events.path, target)
+            if summary.state.is_whole:
+                incomplete.unlink(missing_ok=True)
+                if self._rejected is None:
+                    messages.unlink(missing_ok=True)
+        return target
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with told(self._folder, "write"):
+            try:
+                yield
+            except pa.ArrowException as error:
+                raise StorageError(f"cannot write {self._folder}: {error}") from error
+
+
+@contextmanager
+def staged(data: DataDirectory, stream: str, window: Window) -> Iterator[StagedWindow]:
+    """Stage one window; WindowBusy where another process is at it. What a dead run left behind is removed first."""
+    folder = data.staging / check_name(stream) / window.key.replace(":", "")
+    make_directory(folder.parent)
+    lock = folder.with_suffix(".lock")
+    with told(lock, "open"):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WindowBusy(f"another run is replaying {stream} {window}; wait for it to end") from None
+        shutil.rmtree(folder, ignore_errors=True)
+        make_directory(folder)
+        with told(folder, "write"):
+            window_files = StagedWindow(data, stream, window, folder)
+        try:
+            yield window_files
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _move(source: Path, target: Path) -> None:
+    make_directory(target.parent)
+    os.replace(source, target)
+    fsync_path(target.parent)
