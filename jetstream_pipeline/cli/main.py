@@ -1,0 +1,38 @@
+"""The command line: how commands are found, and how their failures are told. The commands are in modules beside it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jetstream_pipeline import __version__
+from jetstream_pipeline.cli.replay import replay
+from jetstream_pipeline.cli.simulate import simulate
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.settings import described
+
+
+class _Group(click.Group):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Environment"):
+            formatter.write_dl([(name, f"{meaning} Default: {default}") for name, meaning, default in described()])
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="jetstream_pipeline")
+def cli() -> None:
+    """The Bluesky network's public events as hourly tables to query with SQL."""
+
+
+cli.add_command(replay)
+cli.add_command(simulate)
+
+
+def main() -> None:
+    """Run a command; what the user can mend is told in one line, with exit code 2."""
+    try:
+        cli()
+    except PipelineError as error:
+        click.echo(f"jetstream-pipeline: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,46 @@
+"""`jetstream-pipeline simulate`: a Jetstream server on loopback over a synthetic network."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.simulator import Faults, Network, Simulator
+
+
+@click.command()
+@click.option("--port", "-p", type=click.IntRange(0, 65535), default=6008, show_default=True, help="0: any free port.")
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=20.0, show_default=True, help="Mean events/s.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another network.")
+@click.option("--lookback-hours", type=click.FloatRange(min=0, min_open=True), default=36.0, show_default=True)
+@click.option("--dictionary", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For compression.")
+@click.option("--cut-after", type=click.IntRange(min=1), multiple=True, help="Cut the n-th connection after so many.")
+def simulate(
+    port: int, rate: float, seed: int, lookback_hours: float, dictionary: Path | None, cut_after: tuple[int, ...]
+) -> None:
+    """Serve a synthetic network on 127.0.0.1 until interrupted."""
+    simulator = Simulator(
+        Network(seed=seed, rate=rate),
+        port=port,
+        lookback=timedelta(hours=lookback_hours),
+        dictionary=dictionary.read_bytes() if dictionary else None,
+        faults=Faults(cut_after_events=cut_after),
+    )
+    try:
+        asyncio.run(_serve(simulator))
+    except OSError as error:
+        raise InvalidInput(f"cannot listen on port {port}: {error.strerror or error}; choose another --port") from None
+
+
+async def _serve(simulator: Simulator) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with simulator:
+        click.echo(f"serving a simulated network at {simulator.address}")
+        await stopped.wait()
