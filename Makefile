@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install test lint types check
+.PHONY: help install run test lint types
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hosts
+	mkdir -p data/dagster && cp jetstream_pipeline/orchestration/dagster.yaml data/dagster/dagster.yaml
+	DAGSTER_HOME="$(CURDIR)/data/dagster" $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 test: lint types  ## install, then lint, type check and run every test
 	$(BIN)/python -m pytest

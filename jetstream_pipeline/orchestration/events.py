@@ -1,0 +1,101 @@
+"""The asset of a stream's windows. Replaying is `replay`'s; here its result becomes Dagster's."""
+
+import time
+from collections.abc import Callable
+
+import dagster as dg
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.replay.replay import Progress, replay_window
+from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.lake import WindowSummary
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.window import PARTITION_KEY_FORMAT, Window
+
+_PROGRESS_SEC = 10.0
+
+
+def hourly(settings: Settings) -> dg.HourlyPartitionsDefinition:
+    """One partition for each finished hour, UTC."""
+    return dg.HourlyPartitionsDefinition(settings.first_hour, timezone="UTC", fmt=PARTITION_KEY_FORMAT)
+
+
+def events_asset(stream: str, subscription: Subscription, settings: Settings) -> dg.AssetsDefinition:
+    """`<stream>/events`: each partition is one window's file in the lake."""
+
+    @dg.asset(
+        key=[stream, "events"],
+        partitions_def=hourly(settings),
+        group_name=stream,
+        kinds={"parquet"},
+        description="Every event of the stream in an hour, replayed from Jetstream: one Parquet file.",
+        metadata={"dagster/column_schema": _column_schema()},
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL),
+    )
+    def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        window = Window.from_key(context.partition_key)
+        data = DataDirectory(settings.data_dir)
+        try:
+            summary = replay_window(
+                stream,
+                subscription,
+                window,
+                hosts=settings.parsed_hosts(),
+                data=data,
+                on_progress=_logged(context, window),
+            )
+        except PipelineError as error:
+            raise dg.Failure(str(error), allow_retries=error.passing) from error
+        if not summary.state.is_whole:
+            raise dg.Failure(
+                f"{window} is {summary.state}: {summary.reason}", metadata=_metadata(summary), allow_retries=False
+            )
+        path = data.lake.events_path(stream, window)
+        size = dg.MetadataValue.int(path.stat().st_size)
+        return dg.MaterializeResult(metadata={**_metadata(summary), "path": dg.MetadataValue.path(path), "bytes": size})
+
+    return events
+
+
+def _logged(context: dg.AssetExecutionContext, window: Window) -> Callable[[Progress], None]:
+    told = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _PROGRESS_SEC:
+            told = time.monotonic()
+            rate = progress.events / progress.seconds
+            context.log.info(f"{progress.share(window):.0%}, {progress.events:,} events, {rate:,.0f}/s")
+
+    return report
+
+
+def _metadata(summary: WindowSummary) -> dict[str, dg.MetadataValue]:
+    times = {"first_time": summary.first_time, "last_time": summary.last_time}
+    return {
+        "dagster/partition_row_count": dg.MetadataValue.int(summary.events),
+        "state": dg.MetadataValue.text(summary.state.value),
+        "events_per_second": dg.MetadataValue.float(round(summary.events_per_second, 1)),
+        "host": dg.MetadataValue.text(summary.host),
+        "counts_by_kind": dg.MetadataValue.json(summary.counts_by_kind),
+        "counts_by_collection": dg.MetadataValue.json(summary.counts_by_collection),
+        "connections": dg.MetadataValue.int(len(summary.connections)),
+        "quarantined": dg.MetadataValue.int(summary.quarantined),
+        **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
+    }
+
+
+def _column_schema() -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                description=EVENT_DESCRIPTIONS[field.name],
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in EVENT_SCHEMA
+        ]
+    )
