@@ -9,6 +9,7 @@ import click
 from jetstream_pipeline import __version__
 from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.simulate import simulate
+from jetstream_pipeline.cli.sql import sql
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.settings import described
 
@@ -27,6 +28,7 @@ def cli() -> None:
 
 cli.add_command(replay)
 cli.add_command(simulate)
+cli.add_command(sql)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 import click
 
@@ -13,6 +14,9 @@ from jetstream_pipeline.replay.replay import Progress, replay_window
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.lake import WindowSummary
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.tables.build import build_table
+from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window, hours, parse_time
 
 _PROGRESS_SEC = 5.0
@@ -25,6 +29,7 @@ _PROGRESS_SEC = 5.0
 @click.option("-d", "--did", "dids", multiple=True, help="Repository; repeatable.")
 @click.option("-i", "--host", "hosts", multiple=True, help="Host name or ws(s):// address; repeatable.")
 @click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")
+@click.option("--tables/--no-tables", default=True, show_default=True, help="Derive the typed tables too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per window.")
 def replay(
     start: str,
@@ -33,6 +38,7 @@ def replay(
     dids: tuple[str, ...],
     hosts: tuple[str, ...],
     stream: str,
+    tables: bool,
     as_json: bool,
 ) -> None:
     """Replay whole hours of a stream into the lake and print each one's state and counts.
@@ -47,12 +53,16 @@ def replay(
     whole = True
     for window in windows:
         summary = replay_window(stream, subscription, window, hosts=servers, data=data, on_progress=_reporter(window))
+        if tables and summary.state.is_whole:
+            for table in TABLES:
+                build_table(table, stream, window, data.lake)
+        refresh(data)
         click.echo(summary.model_dump_json() if as_json else _line(summary))
         whole = whole and summary.state.is_whole
     sys.exit(0 if whole else 1)
 
 
-def _reporter(window: Window):  # type: ignore[no-untyped-def]
+def _reporter(window: Window) -> Callable[[Progress], None]:
     told = time.monotonic()
 
     def report(progress: Progress) -> None:

@@ -37,8 +37,3 @@ EVENT_DESCRIPTIONS: dict[str, str] = {
 }
 
 COMMIT, IDENTITY, ACCOUNT, SYNC = "commit", "identity", "account", "sync"
-
-
-def empty_events() -> pa.RecordBatch:
-    """No event, in the columns of one."""
-    return pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)

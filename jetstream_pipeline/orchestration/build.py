@@ -6,16 +6,27 @@ import dagster as dg
 
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.orchestration.events import events_asset
+from jetstream_pipeline.orchestration.sensors import new_windows_sensor
+from jetstream_pipeline.orchestration.tables import table_asset
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.tables.definitions import TABLES
 
 DEFAULT_STREAM = "network"
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The default stream's asset, its job, and the schedule for the window that has just ended."""
+    """The default stream's events and tables, a job for each, the hourly schedule and the sensor between the two."""
     events = events_asset(DEFAULT_STREAM, Subscription(settings.collections), settings)
-    job = dg.define_asset_job(f"{DEFAULT_STREAM}_events", selection=[events])
+    tables = [table_asset(DEFAULT_STREAM, table, settings) for table in TABLES]
+    events_job = dg.define_asset_job(f"{DEFAULT_STREAM}_events", selection=[events])
+    tables_job = dg.define_asset_job(f"{DEFAULT_STREAM}_tables", selection=tables)
     schedule = dg.build_schedule_from_partitioned_job(
-        job, minute_of_hour=settings.settle_minutes, default_status=dg.DefaultScheduleStatus.RUNNING
+        events_job, minute_of_hour=settings.settle_minutes, default_status=dg.DefaultScheduleStatus.RUNNING
     )
-    return dg.Definitions(assets=[events], jobs=[job], schedules=[schedule], executor=dg.in_process_executor)
+    return dg.Definitions(
+        assets=[events, *tables],
+        jobs=[events_job, tables_job],
+        schedules=[schedule],
+        sensors=[new_windows_sensor(events.key, tables_job)],
+        executor=dg.in_process_executor,
+    )

@@ -8,18 +8,15 @@ import dagster as dg
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.replay.replay import Progress, replay_window
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.lake import WindowSummary
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.window import PARTITION_KEY_FORMAT, Window
+from jetstream_pipeline.warehouse.database import refresh
+from jetstream_pipeline.window import Window
 
 _PROGRESS_SEC = 10.0
-
-
-def hourly(settings: Settings) -> dg.HourlyPartitionsDefinition:
-    """One partition for each finished hour, UTC."""
-    return dg.HourlyPartitionsDefinition(settings.first_hour, timezone="UTC", fmt=PARTITION_KEY_FORMAT)
 
 
 def events_asset(stream: str, subscription: Subscription, settings: Settings) -> dg.AssetsDefinition:
@@ -46,6 +43,7 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
                 data=data,
                 on_progress=_logged(context, window),
             )
+            refresh(data)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=error.passing) from error
         if not summary.state.is_whole:

@@ -23,10 +23,14 @@ class DataDirectory:
     def staging(self) -> Path:
         return self.root / "staging"
 
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
     def quarantine_path(self, stream: str, window: Window) -> Path:
         """Where the messages of a window that could not be read are kept."""
         hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
-        return self.root / "quarantine" / check_name(stream) / hive / "messages.parquet"
+        return self.quarantine / check_name(stream) / hive / "messages.parquet"
 
     @property
     def warehouse(self) -> Path:

@@ -17,6 +17,15 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 
+QUARANTINE_DESCRIPTIONS: dict[str, str] = {
+    "received_at": "When we received it.",
+    "host": "The server that sent it.",
+    "position_us": "The latest event time seen before it: unix microseconds.",
+    "reason": "Why it could not be read.",
+    "size": "Its length in bytes.",
+    "message": "The message as it came.",
+}
+
 
 def quarantined(
     messages: list[tuple[bytes, str]], *, received_at: datetime, host: str, position_us: int

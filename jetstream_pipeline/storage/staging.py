@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.files import fsync_path, make_directory, told
+from jetstream_pipeline.storage.files import fsync_path, make_directory, replacing, told
 from jetstream_pipeline.storage.lake import SUMMARY_KEY, WindowSummary, check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
@@ -22,29 +23,45 @@ from jetstream_pipeline.window import Window
 
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 48 * 1024 * 1024
+_ROW_BYTES = 256
+"""What a row takes beside its longest text, roughly."""
 
 
 class _Rows:
-    """A Parquet file that grows by row groups; what waits for the next group is bounded in rows and bytes."""
+    """A Parquet file that grows by row groups, bounded in rows and bytes.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    Its bytes before the footer follow from its rows alone, not from the batches that they came in. DuckDB opens a file
+    twice, for the footer and for the data; when a window is replaced by the same rows in between, both still agree.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, long_column: str) -> None:
         self.path = path
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._long_column = long_column
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        if batch.num_rows == 0:
-            return
-        self._waiting.append(batch)
-        self._rows += batch.num_rows
-        self._bytes += batch.get_total_buffer_size()
-        if self._rows >= _ROW_GROUP_ROWS or self._bytes >= _ROW_GROUP_BYTES:
-            self._flush()
+        sizes = pc.add(pc.fill_null(pc.binary_length(batch[self._long_column]), 0), _ROW_BYTES)
+        while batch.num_rows:
+            taken, size, full = self._fitting(sizes)
+            self._waiting.append(batch.slice(0, taken))
+            self._rows += taken
+            self._bytes += size
+            if full:
+                self._flush()
+            batch, sizes = batch.slice(taken), sizes.slice(taken)
+
+    def _fitting(self, sizes: pa.Array) -> tuple[int, int, bool]:
+        """How many of the rows go to the present group, their bytes, and whether it is full with them."""
+        ends = pc.cumulative_sum(sizes.slice(0, _ROW_GROUP_ROWS - self._rows).cast(pa.int64()))
+        over = pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
+        taken = len(ends) if over < 0 else over + 1
+        return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
             self._waiting, self._rows, self._bytes = [], 0, 0
 
     def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
@@ -61,7 +78,7 @@ class StagedWindow:
     def __init__(self, data: DataDirectory, stream: str, window: Window, folder: Path) -> None:
         self._data, self._stream, self._window = data, stream, window
         self._folder = folder
-        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA)
+        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA, "record")
         self._rejected: _Rows | None = None
 
     def add(self, events: pa.RecordBatch) -> None:
@@ -71,7 +88,7 @@ class StagedWindow:
     def add_rejected(self, rows: pa.RecordBatch) -> None:
         with self._writing():
             if self._rejected is None:
-                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA)
+                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA, "message")
             self._rejected.add(rows)
 
     def commit(self, summary: WindowSummary) -> Path:
@@ -88,9 +105,9 @@ class StagedWindow:
             target = whole if summary.state.is_whole else incomplete
             _move(self._events.path, target)
             if summary.state.is_whole:
-                incomplete.unlink(missing_ok=True)
+                _emptied(incomplete, EVENT_SCHEMA, summary)
                 if self._rejected is None:
-                    messages.unlink(missing_ok=True)
+                    _emptied(messages, QUARANTINE_SCHEMA, summary)
         return target
 
     @contextmanager
@@ -125,6 +142,14 @@ def staged(data: DataDirectory, stream: str, window: Window) -> Iterator[StagedW
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
+
+
+def _emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
+    """Take the rows out of a file that a whole window supersedes. A query that has just listed it still finds it."""
+    if path.exists():
+        with replacing(path) as temporary:
+            metadata = {SUMMARY_KEY: summary.model_dump_json().encode()}
+            pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,8 +1,6 @@
 """Messages become columns, exactly; what is no event is handed back with its bytes and the reason."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +8,8 @@ from hypothesis import strategies as st
 
 from jetstream_pipeline.events.decode import MAX_EVENT_BYTES, decode
 from jetstream_pipeline.simulator import Network
+from jetstream_pipeline_tests.reference import reference
 
-REFERENCE = Path(os.environ.get("JETSTREAM_REFERENCE_DIR", Path(__file__).parents[3] / "shared" / "reference"))
 CREATE = (
     '{"did":"did:plc:a","time_us":1783175888085434,"kind":"commit","commit":{"rev":"3k","operation":"create",'
     '"collection":"app.bsky.feed.post","rkey":"k","record":RECORD,"cid":"bafy"}}'
@@ -28,10 +26,7 @@ def read_one(message: bytes) -> dict:
     "name", ["events/real-v1-kinds.jsonl", "events/real-v1-window.jsonl", "server/v1_frames.jsonl"]
 )
 def test_every_real_event_survives_with_its_record_as_received(name: str) -> None:
-    path = REFERENCE / name
-    if not path.exists():
-        pytest.skip(f"the reference data is not here ({path.name})")
-    messages = path.read_bytes().splitlines()
+    messages = reference(name).read_bytes().splitlines()
     decoded = decode(messages, "host")
     assert not decoded.rejected
     for message, row in zip(messages, decoded.events.to_pylist(), strict=True):

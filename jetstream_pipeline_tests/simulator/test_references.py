@@ -1,20 +1,17 @@
 """What records refer to exists, is spelled right, and is still there."""
 
 import json
-import os
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jetstream_pipeline.simulator import Network, SimulatedEvent
 from jetstream_pipeline.simulator.identifiers import record_cid
+from jetstream_pipeline_tests.reference import reference
 from jetstream_pipeline_tests.simulator.conftest import MINUTE_US, NOON_US
 
-_REFERENCE_VARIABLE = "JETSTREAM_REFERENCE_DIR"
-"""Names a directory with recorded events of the real network, which are no part of this project."""
 _TID_CHARACTERS = "234567abcdefghijklmnopqrstuvwxyz"
 _HOURS = 9
 _SMALL = Network(seed=3, rate=8.0)
@@ -44,11 +41,8 @@ def test_cids_are_those_of_the_records(busy_events: list[SimulatedEvent]) -> Non
 
 
 def test_real_records_have_the_cids_that_we_compute() -> None:
-    reference = os.environ.get(_REFERENCE_VARIABLE)
-    if reference is None:
-        pytest.skip(f"{_REFERENCE_VARIABLE} names no recorded events of the real network")
     checked = 0
-    for path in Path(reference, "events").glob("*.jsonl"):
+    for path in reference("events").glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             commit = json.loads(line).get("commit", {})
             if "record" in commit:

@@ -1,0 +1,166 @@
+"""The views that people query: what each is called, and its SQL over the files. Keeping them in a file is `database`'s.
+
+A view reads its files by pattern, so that a window is there as soon as its file is. A data set without any file is an
+empty view with the same columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
+from jetstream_pipeline.sql import glob_safe, literal
+from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE, SUMMARY_KEY
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
+from jetstream_pipeline.tables.definitions import TABLES
+
+_HIVE = "hive_partitioning = true, hive_types = {'date': DATE, 'hour': INTEGER}"
+_DUCKDB_TYPES = {
+    "int64": "BIGINT",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+}
+_PLACE = {
+    "stream": "The stream that the row was taken for.",
+    "date": "The window's date, UTC. A condition on `date` and `hour` reads only those windows' files.",
+    "hour": "The window's hour, 0 to 23, UTC.",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A view: its name, what it shows, its SELECT, and what its columns mean."""
+
+    name: str
+    description: str
+    query: str
+    columns: dict[str, str]
+
+
+def views(data: DataDirectory) -> Iterator[View]:
+    """Every view over what `data` holds now."""
+    described = {
+        **EVENT_DESCRIPTIONS,
+        "time": "When the host witnessed the event.",
+        "uri": "The record's address, at://did/collection/rkey; null unless a commit.",
+        **_PLACE,
+    }
+    for name, folder, text in (
+        ("events", EVENTS, "Every event of every whole window."),
+        ("incomplete_events", INCOMPLETE, "What hosts gave of the windows that are not whole."),
+    ):
+        files = _files(data, folder, EVENTS)
+        yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
+    for table in TABLES:
+        types = {column.name: column.type for column in table.columns}
+        query = _over_streams(", ".join(types), types, _files(data, table.name, table.name))
+        descriptions = {column.name: column.description for column in table.columns}
+        yield View(table.name, table.description, query, descriptions | _PLACE)
+    yield View(
+        "windows",
+        "One row per window: its state, and what shows it.",
+        _windows(data),
+        {name: description for name, (_, _, description) in _WINDOW_COLUMNS.items()},
+    )
+    yield View(
+        "quarantine",
+        "Messages that could not be read, byte for byte.",
+        _over_streams(", ".join(QUARANTINE_SCHEMA.names), _types(QUARANTINE_SCHEMA), _quarantine_files(data)),
+        QUARANTINE_DESCRIPTIONS | _PLACE,
+    )
+
+
+def _types(schema: object) -> dict[str, str]:
+    return {field.name: _DUCKDB_TYPES[str(field.type)] for field in schema}  # type: ignore[attr-defined]
+
+
+_TIME = "make_timestamptz(time_us) AS time"
+_URI = "'at://' || did || '/' || collection || '/' || rkey AS uri"
+_EVENT_COLUMNS = ", ".join(
+    {"time_us": f"time_us, {_TIME}", "rkey": f"rkey, {_URI}"}.get(name, name) for name in EVENT_SCHEMA.names
+)
+_EVENT_TYPES = _types(EVENT_SCHEMA)
+
+
+def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
+    """The pattern of a data set's files, for each stream that has any."""
+    lake = data.lake
+    return {
+        stream: glob_safe(lake.root.resolve() / stream / folder) + f"/date=*/hour=*/{name}.parquet"
+        for stream in lake.streams()
+        if folder in lake.datasets(stream)
+    }
+
+
+def _quarantine_files(data: DataDirectory) -> dict[str, str]:
+    pattern = "date=*/hour=*/messages.parquet"
+    streams = sorted(path for path in data.quarantine.glob("*") if next(path.glob(pattern), None))
+    return {path.name: f"{glob_safe(path.resolve())}/{pattern}" for path in streams}
+
+
+def _over_streams(columns: str, types: dict[str, str], files: dict[str, str]) -> str:
+    """`columns` of every stream's files, with the stream and the window; `types` are those of the files' columns."""
+    if not files:
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in types.items())
+        place = "NULL::VARCHAR AS stream, NULL::DATE AS date, NULL::INTEGER AS hour"
+        return f"SELECT {columns}, stream, date, hour FROM (SELECT {nothing}, {place}) WHERE false"  # noqa: S608
+    return "\nUNION ALL\n".join(
+        f"SELECT {columns}, {literal(stream)} AS stream, date, hour "  # noqa: S608 - our names and quoted paths
+        f"FROM read_parquet({literal(pattern)}, {_HIVE})"
+        for stream, pattern in files.items()
+    )
+
+
+_WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
+    "stream": ("VARCHAR", "$.stream", "The stream."),
+    "window_start": ("TIMESTAMPTZ", "$.start", "The window's start, inclusive."),
+    "window_end": ("TIMESTAMPTZ", "$.end", "The window's end, exclusive."),
+    "state": ("VARCHAR", "$.state", "complete, verified, truncated or unproven."),
+    "reason": ("VARCHAR", "$.reason", "What shows it."),
+    "events": ("BIGINT", "$.events", "Events in the window's file."),
+    "first_time": ("TIMESTAMPTZ", "$.first_time", "The first event's witnessed time."),
+    "last_time": ("TIMESTAMPTZ", "$.last_time", "The last event's witnessed time."),
+    "counts_by_kind": ("MAP(VARCHAR, BIGINT)", "$.counts_by_kind", "Events of each kind."),
+    "counts_by_collection": ("MAP(VARCHAR, BIGINT)", "$.counts_by_collection", "Commits of each collection."),
+    "host": ("VARCHAR", "$.host", "The hosts that the events were read from."),
+    "repeats": ("BIGINT", "$.repeats", "Events delivered again after a reconnection, and dropped."),
+    "quarantined": ("BIGINT", "$.quarantined", "Messages that could not be read; see `quarantine`."),
+    "seconds": ("DOUBLE", "$.seconds", "How long the replay took."),
+    "finished_at": ("TIMESTAMPTZ", "$.finished_at", "When it ended."),
+    "fingerprint": ("VARCHAR", "$.fingerprint", "Identity of the stream's filter."),
+    "file_size": ("BIGINT", "", "Bytes of the window's file."),
+    "file": ("VARCHAR", "", "The window's file."),
+}
+
+
+def _windows(data: DataDirectory) -> str:
+    """A window that is both whole and incomplete shows as whole: it has just become so."""
+    whole, incomplete = (list(_files(data, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))
+    if not whole + incomplete:
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, (kind, _, _) in _WINDOW_COLUMNS.items())
+        return f"SELECT {nothing} WHERE false"
+    said = ", ".join(_said(kind, path, name) for name, (kind, path, _) in _WINDOW_COLUMNS.items() if path)
+    parts = " UNION ALL ".join(_summaries(files, rank) for rank, files in enumerate((whole, incomplete)) if files)
+    return (
+        f"SELECT {said}, file_size, file FROM ({parts})\n"  # noqa: S608 - our names and quoted paths
+        "QUALIFY row_number() OVER (PARTITION BY stream, window_start ORDER BY rank) = 1\n"
+        "ORDER BY stream, window_start"
+    )
+
+
+def _said(kind: str, path: str, name: str) -> str:
+    if kind.startswith("MAP"):
+        return f"json_extract(summary, {literal(path)})::{kind} AS {name}"
+    return f"json_extract_string(summary, {literal(path)})::{kind} AS {name}"
+
+
+def _summaries(patterns: Sequence[str], rank: int) -> str:
+    listed = f"[{', '.join(literal(pattern) for pattern in patterns)}]"
+    return (
+        f"SELECT {rank} AS rank, decode(value)::JSON AS summary, size::BIGINT AS file_size, file_name AS file "  # noqa: S608
+        f"FROM parquet_kv_metadata({listed}) JOIN read_blob({listed}) ON file_name = filename "
+        f"WHERE key = {literal(SUMMARY_KEY.decode())}::BLOB"
+    )

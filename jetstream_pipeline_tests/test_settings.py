@@ -1,0 +1,60 @@
+"""Every variable is read, checked, and told by its name when it is wrong."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS
+from jetstream_pipeline.settings import MAIN_COLLECTIONS, Settings, described
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, _, _ in described():
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_variables_the_defaults_are_the_public_hosts_and_main_collections() -> None:
+    settings = Settings.read()
+    assert settings.data_dir == Path("data")
+    assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
+
+
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "JETSTREAM_DATA_DIR": "/somewhere",
+        "JETSTREAM_HOSTS": "ws://127.0.0.1:6008, example.org ,",
+        "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
+        "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
+        "JETSTREAM_SETTLE_MINUTES": "7",
+    }
+    assert set(values) == {name for name, _, _ in described()}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.read()
+    assert settings.data_dir == Path("/somewhere")
+    assert settings.hosts == ("ws://127.0.0.1:6008", "example.org")
+    assert settings.collections == ("app.bsky.graph.*",)
+    assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
+    assert settings.settle_minutes == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JETSTREAM_HOSTS", "http://a"),
+        ("JETSTREAM_HOSTS", ","),
+        ("JETSTREAM_COLLECTIONS", "posts"),
+        ("JETSTREAM_FIRST_HOUR", "soon"),
+        ("JETSTREAM_SETTLE_MINUTES", "90"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInput, match=f"^{name}: ") as refusal:
+        Settings.read()
+    assert "\n" not in str(refusal.value)
