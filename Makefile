@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run test lint types
+.PHONY: help install demo run test lint types
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+demo: install  ## backfill three hours of a simulated network through Dagster and query them
+	$(BIN)/jetstream-pipeline demo
 
 run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hosts
 	mkdir -p data/dagster && cp jetstream_pipeline/orchestration/dagster.yaml data/dagster/dagster.yaml

@@ -7,6 +7,7 @@ import sys
 import click
 
 from jetstream_pipeline import __version__
+from jetstream_pipeline.cli.demo import demo
 from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.simulate import simulate
 from jetstream_pipeline.cli.sql import sql
@@ -26,6 +27,7 @@ def cli() -> None:
     """The Bluesky network's public events as hourly tables to query with SQL."""
 
 
+cli.add_command(demo)
 cli.add_command(replay)
 cli.add_command(simulate)
 cli.add_command(sql)

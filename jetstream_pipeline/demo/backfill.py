@@ -1,0 +1,122 @@
+"""A Dagster of its own for a moment: its home, its daemon, one backfill. What the runs do is `orchestration`'s."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.window import Window
+
+_WORKSPACE = """load_from:
+  - python_module:
+      module_name: jetstream_pipeline.definitions
+      location_name: jetstream_pipeline
+"""
+_POLL_SEC = 1.0
+_STOPPING_SEC = 15
+
+
+class DemoError(PipelineError):
+    """The demonstration could not come to its end."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A Dagster home with the pipeline's definitions, and the variables that its processes see."""
+
+    folder: Path
+    variables: Mapping[str, str]
+
+    @classmethod
+    def create(cls, folder: Path, variables: Mapping[str, str]) -> Home:
+        folder.mkdir(parents=True)
+        settings = resources.files("jetstream_pipeline.orchestration") / "dagster.yaml"
+        (folder / "dagster.yaml").write_text(settings.read_text())
+        (folder / "workspace.yaml").write_text(_WORKSPACE)
+        return cls(folder, {**os.environ, **variables, "DAGSTER_HOME": str(folder)})
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "daemon.log"
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        beside = Path(sys.executable).parent / program
+        found = str(beside) if beside.exists() else shutil.which(program)
+        if found is None:
+            raise DemoError(f"there is no {program} beside {sys.executable}; install the package with its dependencies")
+        return [found, *arguments, "-w", str(self.folder / "workspace.yaml")]
+
+    def request_backfill(self, job: str, windows: Sequence[Window]) -> None:
+        keys = ",".join(window.key for window in windows)
+        command = self._command("dagster", "job", "backfill", "-j", job, "--partitions", keys, "--noprompt")
+        done = subprocess.run(command, env=self.variables, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DemoError(f"Dagster refused the backfill: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+
+    @contextmanager
+    def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Dagster's daemon for as long as the body runs; with it ends every process that it began."""
+        command = self._command("dagster-daemon", "run")
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                command, env=self.variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                yield process
+            finally:
+                _end(process)
+
+    def follow(self, daemon: subprocess.Popen[bytes], jobs: Sequence[str], count: int, limit: float) -> Iterator[str]:
+        """Each change of the jobs' runs in words, until `count` runs of the last job have succeeded.
+
+        DemoError where a run fails, the daemon ends, or `limit` seconds pass.
+        """
+        until = time.monotonic() + limit
+        told = ""
+        while True:
+            runs = {job: self._runs(job) for job in jobs}
+            now = "; ".join(f"{job}: {_states(states)}" for job, states in runs.items())
+            if now != told:
+                told = now
+                yield now
+            if runs[jobs[-1]]["SUCCESS"] >= count:
+                return
+            if any(states["FAILURE"] for states in runs.values()):
+                raise DemoError(f"a run of Dagster's failed ({now}); see {self.log}")
+            if daemon.poll() is not None:
+                raise DemoError(f"Dagster's daemon ended; see {self.log}")
+            if time.monotonic() > until:
+                raise DemoError(f"not done after {limit:.0f} s ({now}); see {self.log}")
+            time.sleep(_POLL_SEC)
+
+    def _runs(self, job: str) -> Counter[str]:
+        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+            return Counter(run.status.value for run in instance.get_runs(dg.RunsFilter(job_name=job)))
+
+
+def _states(runs: Counter[str]) -> str:
+    return ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in sorted(runs.items())) or "waiting"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPPING_SEC)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,58 @@
+"""The demonstration does what the README says, and leaves nothing behind but its data."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from jetstream_pipeline.storage.layout import DataDirectory
+
+COMMAND = [sys.executable, "-u", "-m", "jetstream_pipeline", "demo"]
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The processes that name the folder on their command line; none where the system does not tell (no /proc)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(folder) in (line := path.read_text(errors="replace")):
+                found.append(line)
+    return found
+
+
+def none_left(folder: Path) -> bool:
+    until = time.monotonic() + 10
+    while (left := processes_of(folder)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return not left
+
+
+@pytest.mark.timeout(300)
+def test_three_hours_are_ingested_by_dagster_and_their_tables_built(tmp_path: Path) -> None:
+    (tmp_path / "data" / "demo" / "of an earlier run").mkdir(parents=True)
+    done = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"│ complete │", done.stdout)) == 3
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["demo"]
+    data = DataDirectory(tmp_path / "data" / "demo")
+    assert not (data.root / "of an earlier run").exists()
+    assert len(list(data.lake.windows("network"))) == 3
+    assert len(list(data.lake.root.glob("network/*/date=*/hour=*/*.parquet"))) == 3 * 9
+    assert none_left(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system does not list processes in /proc")
+def test_a_demonstration_that_is_ended_early_leaves_nothing_running(tmp_path: Path) -> None:
+    with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout
+        assert any("its daemon starts" in line for line in demo.stdout)
+        demo.stdout.readline()
+        assert processes_of(tmp_path)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60) == 128 + signal.SIGTERM
+    assert none_left(tmp_path)
