@@ -24,7 +24,8 @@ demo: install  ## backfill three hours of a simulated network through Dagster an
 	$(BIN)/jetstream-pipeline demo
 
 run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hosts
-	mkdir -p data/dagster && cp jetstream_pipeline/orchestration/dagster.yaml data/dagster/dagster.yaml
+	mkdir -p data/dagster
+	test -f data/dagster/dagster.yaml || cp jetstream_pipeline/orchestration/dagster.yaml data/dagster/
 	DAGSTER_HOME="$(CURDIR)/data/dagster" $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 test: lint types  ## install, then lint, type check and run every test

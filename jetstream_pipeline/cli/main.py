@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -13,6 +14,8 @@ from jetstream_pipeline.cli.simulate import simulate
 from jetstream_pipeline.cli.sql import sql
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.settings import described
+
+_NAME = "jetstream-pipeline"
 
 
 class _Group(click.Group):
@@ -36,7 +39,17 @@ cli.add_command(sql)
 def main() -> None:
     """Run a command; what the user can mend is told in one line, with exit code 2."""
     try:
-        cli()
-    except PipelineError as error:
-        click.echo(f"jetstream-pipeline: {error}", err=True)
+        sys.exit(cli.main(prog_name=_NAME, standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.message)
         sys.exit(2)
+    except (PipelineError, click.ClickException) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"{_NAME}: {' '.join(text.split())}", err=True)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -53,6 +53,8 @@ def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp
         ((*SPAN, "-i", "not a host"), {}, "is not a host"),
         ((*SPAN, "-i", "ws://127.0.0.1:1"), {}, "cannot reach 127.0.0.1:1"),
         ((*SPAN, "-c", "posts"), {}, "is not a collection"),
+        ((*SPAN, "--collections", "app.bsky.feed.post"), {}, "No such option"),
+        ((), {}, "Missing option"),
         ((*SPAN, "--stream", "../x"), {}, "cannot name a stream"),
         (("--start", "yesterday", "--end", "today"), {}, "is not a time"),
         (("--start", "2026-01-01-00:30", "--end", "2026-01-01-02:00"), {}, "not on the hour"),
