@@ -1,4 +1,4 @@
-"""Columns of typed tables: how DuckDB takes a value from an event's JSON. Which table has which is `definitions`' to say.
+"""Columns of typed tables: how DuckDB takes a value from an event's JSON. Which table has which is in `definitions`.
 
 Records are strangers' data: a value of another type than the lexicon's is null, never an error.
 """
