@@ -34,11 +34,14 @@ def parse_time(text: str) -> datetime:
     cleaned = _DASHED.sub(r"\1T\2", text.strip())
     try:
         moment = datetime.fromisoformat(cleaned)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInput(
             f"{text!r} is not a time; write 2026-01-31, 2026-01-31-14:00:00 or 2026-01-31T14:00:00Z (UTC)"
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if not 1970 <= moment.year < 9999:
+        raise InvalidInput(f"{text!r} is not a time of this network; it began in 2022")
+    return moment
 
 
 @dataclass(frozen=True, order=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.storage.lake import WindowState, WindowSummary
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.quarantine import quarantined
+from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.window import Window
 
@@ -49,8 +49,8 @@ def store(
     with staged(data, stream, window) as files:
         files.add(decoded.events)
         if decoded.rejected:
-            rejected = [(item.message, item.reason) for item in decoded.rejected]
-            files.add_rejected(quarantined(rejected, received_at=window.end, host="host", position_us=0))
+            rejected = [Unreadable(item.message, item.reason, window.start_us) for item in decoded.rejected]
+            files.add_rejected(quarantined(rejected, received_at=window.end, host="host"))
         files.commit(summary)
     return summary
 

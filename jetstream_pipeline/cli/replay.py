@@ -67,6 +67,8 @@ def _reporter(window: Window) -> Callable[[Progress], None]:
 
     def report(progress: Progress) -> None:
         nonlocal told
+        if progress.note:
+            click.echo(f"{window}  {progress.note}", err=True)
         if time.monotonic() - told >= _PROGRESS_SEC:
             told = time.monotonic()
             click.echo(f"{window}  {progress.share(window):4.0%}  {progress.events:,} events", err=True)

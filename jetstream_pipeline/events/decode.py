@@ -15,10 +15,10 @@ from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, EVENT_SCHEMA, IDEN
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """A larger message goes to quarantine: the network's own limit for a record is a quarter of this."""
 
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-_PLACEHOLDER = rb"\ufffd"
+"""An escape in JSON text: a pair of surrogates, a lone one (the group), or any other."""
 _MAX_TIME_US = 253_402_300_799_999_999  # the last microsecond of the year 9999
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -67,13 +67,16 @@ class Decoded:
 _Row = tuple[object, ...]
 
 
-def decode(messages: Sequence[bytes], host: str) -> Decoded:
-    """Read v1 JSON messages, one event each, into `EVENT_SCHEMA`. Never raises for what a message holds."""
+def decode(messages: Sequence[bytes], host: str, latest_us: int = _MAX_TIME_US) -> Decoded:
+    """Read v1 JSON messages, one event each, into `EVENT_SCHEMA`. Never raises for what a message holds.
+
+    An event of a time after `latest_us` (unix microseconds) cannot have been witnessed and is rejected.
+    """
     rows: list[_Row] = []
     rejected: list[Rejected] = []
     for message in messages:
         try:
-            rows.append(_row(message))
+            rows.append(_row(message, latest_us))
         except (ValueError, RecursionError) as error:
             rejected.append(Rejected(message, _reason(error), len(rows)))
     columns = zip(*rows, strict=True) if rows else ([] for _ in EVENT_SCHEMA.names[:-1])
@@ -88,19 +91,27 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _row(message: bytes) -> _Row:
+def _row(message: bytes, latest_us: int) -> _Row:
     if len(message) > MAX_EVENT_BYTES:
         raise ValueError(f"larger than {MAX_EVENT_BYTES} bytes")
     message.decode()
     try:
-        return _columns(_decoder.decode(message), message, message)
+        event, read = _decoder.decode(message), message
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        masked = _LONE_SURROGATE.sub(lambda found: found[1] + _PLACEHOLDER, message)
-        if masked == message:
+        read = _masked(message)
+        if read == message:
             raise
-        return _columns(_decoder.decode(masked), masked, message)
+        event = _decoder.decode(read)
+    if event.time_us > latest_us:
+        raise ValueError("a time in the future")
+    return _columns(event, read, message)
+
+
+def _masked(text: bytes) -> bytes:
+    """The text with U+FFFD for each lone surrogate, byte for byte in place: the decoder refuses those."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
 
 
 def _columns(event: _Message, read: bytes, message: bytes) -> _Row:
@@ -156,5 +167,4 @@ def _masked_only_in(row: _Row, read: bytes, message: bytes) -> bool:
     """Whether every masked place lies in the text that the row keeps as received."""
     kept = next(value for value in reversed(row) if isinstance(value, bytes))
     differing = sum(a != b for a, b in zip(read, message, strict=True))
-    restored = _LONE_SURROGATE.sub(lambda found: found[1] + _PLACEHOLDER, kept)
-    return differing == sum(a != b for a, b in zip(restored, kept, strict=True))
+    return differing == sum(a != b for a, b in zip(_masked(kept), kept, strict=True))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from jetstream_pipeline.jetstream.errors import JetstreamError, Refused
 from jetstream_pipeline.jetstream.hosts import Host
@@ -15,7 +15,7 @@ from jetstream_pipeline.jetstream.hosts import Host
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _BUFFER_BYTES = 32 * 1024 * 1024
 _BATCH_MESSAGES = 20_000
-_OPEN_TIMEOUT_SEC = 15
+_OPEN_TIMEOUT_SEC = 10
 _CLOSE_TIMEOUT_SEC = 1
 _PING_INTERVAL_SEC = 30
 _PING_TIMEOUT_SEC = 120
@@ -35,8 +35,8 @@ class Connection:
 
     async def _read(self) -> None:
         try:
-            async for message in self._socket:
-                data = message.encode() if isinstance(message, str) else message
+            while True:
+                data = await self._socket.recv(decode=False)
                 if self._bytes >= _BUFFER_BYTES:
                     async with self._change:
                         await self._change.wait_for(lambda: self._bytes < _BUFFER_BYTES)
@@ -45,7 +45,6 @@ class Connection:
                 if len(self._messages) == 1:
                     async with self._change:
                         self._change.notify_all()
-            reason = _close_reason(self._socket)
         except ConnectionClosed as error:
             reason = str(error)
         async with self._change:
@@ -102,9 +101,5 @@ def _told(host: Host) -> Iterator[None]:
         if 400 <= status < 500 and status != 429:
             raise Refused(f"{message}; check the host and the filters") from error
         raise JetstreamError(message) from error
-    except (OSError, TimeoutError, InvalidHandshake) as error:
+    except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
         raise JetstreamError(f"cannot reach {host.name} ({str(error) or type(error).__name__})") from error
-
-
-def _close_reason(socket: ClientConnection) -> str:
-    return f"closed by the host with {socket.close_code} {socket.close_reason or ''}".strip()

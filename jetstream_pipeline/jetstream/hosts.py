@@ -32,6 +32,7 @@ class Host:
         try:
             parts = urlsplit(address)
             port = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise InvalidInput(f"{text!r} is not a host: {error}") from None
         plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)

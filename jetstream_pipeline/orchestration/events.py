@@ -62,6 +62,8 @@ def _logged(context: dg.AssetExecutionContext, window: Window) -> Callable[[Prog
 
     def report(progress: Progress) -> None:
         nonlocal told
+        if progress.note:
+            context.log.warning(progress.note)
         if time.monotonic() - told >= _PROGRESS_SEC:
             told = time.monotonic()
             rate = progress.events / progress.seconds

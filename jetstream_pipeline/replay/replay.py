@@ -18,9 +18,9 @@ from jetstream_pipeline.jetstream.client import Batch, StreamClient
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.edges import Edges
-from jetstream_pipeline.storage.lake import WindowSummary
+from jetstream_pipeline.storage.lake import WindowState, WindowSummary, read_summary
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.quarantine import quarantined
+from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import StagedWindow, staged
 from jetstream_pipeline.window import Window, from_us
 
@@ -37,6 +37,8 @@ class Progress:
     events: int
     position_us: int
     seconds: float
+    note: str | None = None
+    """What one would want to know at once: how a connection ended."""
 
     def share(self, window: Window) -> float:
         """The part of the window behind us, 0 to 1."""
@@ -80,15 +82,41 @@ def replay_window(
 ) -> WindowSummary:
     """Replay one window into `data`'s lake and return what its file says of itself.
 
-    Refused where a host refuses the request, JetstreamError where none can be reached, StorageError where the disk does
-    not take the data, WindowBusy where another run is at the same window; then the lake is as it was.
+    A host that no longer has the window's start is passed over for the next one. InvalidInput where the window stands
+    with another filter, Refused where every host refuses the request, JetstreamError where none can be reached,
+    StorageError where the disk does not take the data, WindowBusy where another run is at the same window; then the
+    lake is as it was.
     """
     if window.end > datetime.now(UTC):
         raise InvalidInput(f"{window} has not ended yet; only finished windows can be replayed")
-    with staged(data, stream, window) as files:
-        summary = asyncio.run(_replay(stream, subscription, window, hosts, files, on_progress))
-        files.commit(summary)
-    return summary
+    _check_filter(data, stream, window, subscription)
+    left = list(hosts)
+    while True:
+        with staged(data, stream, window) as files:
+            summary = asyncio.run(_replay(stream, subscription, window, left, files, on_progress))
+            left = _others(left, summary)
+            if not left:
+                files.commit(summary)
+                return summary
+
+
+def _check_filter(data: DataDirectory, stream: str, window: Window, subscription: Subscription) -> None:
+    """A stream's windows are of one filter: another one's events do not take their place unasked."""
+    path = data.lake.events_path(stream, window)
+    if path.exists() and read_summary(path).fingerprint != subscription.fingerprint:
+        raise InvalidInput(
+            f"{stream} {window} was replayed with other collections or DIDs; give these a stream name of their own, or "
+            f"delete {path}"
+        )
+
+
+def _others(hosts: Sequence[Host], summary: WindowSummary) -> list[Host]:
+    """The hosts still to ask: those after the one that no longer had the window's start."""
+    if summary.state is not WindowState.TRUNCATED:
+        return []
+    names = [host.name for host in hosts]
+    asked = names.index(summary.host) if summary.host in names else len(names) - 1
+    return list(hosts[asked + 1 :])
 
 
 async def _replay(
@@ -100,15 +128,19 @@ async def _replay(
     on_progress: Callable[[Progress], None] | None,
 ) -> WindowSummary:
     began = time.monotonic()
-    client = StreamClient(hosts, subscription)
-    edges, tally = Edges(window), _Tally()
+    edges, tally = Edges(window, sparse=bool(subscription.dids)), _Tally()
+
+    def report(note: str | None = None) -> None:
+        if on_progress:
+            on_progress(Progress(tally.events, tally.position_us, time.monotonic() - began, note))
+
+    client = StreamClient(hosts, subscription, on_ending=report)
     cursor = window.start_us - _LEAD_US
     batches = client.batches(cursor)
     try:
         async for batch in batches:
             await asyncio.to_thread(_keep, batch, edges, tally, files)
-            if on_progress:
-                on_progress(Progress(tally.events, tally.position_us, time.monotonic() - began))
+            report()
             if edges.passed or batch.silence >= _SILENCE_SEC:
                 break
     finally:
@@ -142,12 +174,12 @@ async def _replay(
 
 
 def _keep(batch: Batch, edges: Edges, tally: _Tally, files: StagedWindow) -> None:
-    if batch.rejected and not edges.passed:
-        messages = [(rejected.message, rejected.reason) for rejected in batch.rejected]
-        rows = quarantined(messages, received_at=datetime.now(UTC), host=batch.host, position_us=tally.position_us)
-        files.add_rejected(rows)
+    kept, rejected = edges.cut(batch.events, batch.rejected)
+    if rejected:
+        times = [tally.position_us, *kept["time_us"].to_pylist()]
+        messages = [Unreadable(one.message, one.reason, times[one.after]) for one in rejected]
+        files.add_rejected(quarantined(messages, received_at=datetime.now(UTC), host=batch.host))
         tally.quarantined += len(messages)
-    kept = edges.cut(batch.events)
     files.add(kept)
     tally.add(kept, batch.host)
     if batch.events.num_rows:

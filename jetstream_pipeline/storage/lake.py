@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -125,18 +124,6 @@ class Lake:
             if folder.is_dir() and next(folder.glob(f"date=*/hour=*/{name}.parquet"), None):
                 found.append(folder.name)
         return found
-
-    def summary(self, stream: str, window: Window) -> WindowSummary | None:
-        """What stands in the lake for this window: the whole one, else the incomplete one, else None."""
-        for path in (self.events_path(stream, window), self.incomplete_path(stream, window)):
-            if path.exists():
-                return read_summary(path)
-        return None
-
-    def windows(self, stream: str, folder: str = EVENTS) -> Iterator[WindowSummary]:
-        """The summaries of a stream's windows, oldest first."""
-        for path in sorted((self.root / check_name(stream) / folder).glob("date=*/hour=*/events.parquet")):
-            yield read_summary(path)
 
 
 def read_summary(path: Path) -> WindowSummary:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.lake import Lake, check_name
 from jetstream_pipeline.window import Window
+
+_ODD = "=?\\\n"
+"""An equals sign in a folder's name makes a column of it; the others do not come through DuckDB's paths."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,14 @@ class DataDirectory:
     """The paths below `JETSTREAM_DATA_DIR`."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        odd = sorted(set(str(self.root.resolve())) & set(_ODD))
+        if odd:
+            raise InvalidInput(
+                f"the data directory's path {self.root} has {' '.join(map(repr, odd))} in it, which DuckDB does not "
+                "take for part of a name; choose another"
+            )
 
     @property
     def lake(self) -> Lake:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -20,26 +22,33 @@ QUARANTINE_SCHEMA = pa.schema(
 QUARANTINE_DESCRIPTIONS: dict[str, str] = {
     "received_at": "When we received it.",
     "host": "The server that sent it.",
-    "position_us": "The latest event time seen before it: unix microseconds.",
+    "position_us": "The time of the event before it in the stream: unix microseconds.",
     "reason": "Why it could not be read.",
     "size": "Its length in bytes.",
     "message": "The message as it came.",
 }
 
 
-def quarantined(
-    messages: list[tuple[bytes, str]], *, received_at: datetime, host: str, position_us: int
-) -> pa.RecordBatch:
-    """Rows for messages and their reasons; `position_us` is the latest event time seen before them."""
+@dataclass(frozen=True)
+class Unreadable:
+    """A message that is no event: its bytes, why, and the time of the event before it in unix microseconds."""
+
+    message: bytes
+    reason: str
+    position_us: int
+
+
+def quarantined(messages: Sequence[Unreadable], *, received_at: datetime, host: str) -> pa.RecordBatch:
+    """The messages as rows of `QUARANTINE_SCHEMA`."""
     rows = [
         {
             "received_at": received_at,
             "host": host,
-            "position_us": position_us,
-            "reason": reason,
-            "size": len(message),
-            "message": message,
+            "position_us": unreadable.position_us,
+            "reason": unreadable.reason,
+            "size": len(unreadable.message),
+            "message": unreadable.message,
         }
-        for message, reason in messages
+        for unreadable in messages
     ]
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)

@@ -26,6 +26,9 @@ _ROW_GROUP_BYTES = 48 * 1024 * 1024
 _ROW_BYTES = 256
 """What a row takes beside its longest text, roughly."""
 
+_SMALL_BATCHES = 64
+"""So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
+
 
 class _Rows:
     """A Parquet file that grows by row groups, bounded in rows and bytes.
@@ -38,14 +41,17 @@ class _Rows:
         self.path = path
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
         self._long_column = long_column
-        self._waiting: list[pa.RecordBatch] = []
+        self._small: list[pa.RecordBatch] = []
+        self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         sizes = pc.add(pc.fill_null(pc.binary_length(batch[self._long_column]), 0), _ROW_BYTES)
         while batch.num_rows:
             taken, size, full = self._fitting(sizes)
-            self._waiting.append(batch.slice(0, taken))
+            self._small.append(batch.slice(0, taken))
+            if len(self._small) == _SMALL_BATCHES:
+                self._gather()
             self._rows += taken
             self._bytes += size
             if full:
@@ -59,9 +65,15 @@ class _Rows:
         taken = len(ends) if over < 0 else over + 1
         return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
 
+    def _gather(self) -> None:
+        if self._small:
+            self._waiting.append(pa.Table.from_batches(self._small).combine_chunks())
+            self._small = []
+
     def _flush(self) -> None:
+        self._gather()
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
             self._waiting, self._rows, self._bytes = [], 0, 0
 
     def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
@@ -92,13 +104,18 @@ class StagedWindow:
             self._rejected.add(rows)
 
     def commit(self, summary: WindowSummary) -> Path:
-        """Put the window where its state says, in one step; a whole window is never replaced by one that is not."""
+        """Put the window where its state says, in one step, and return where it stands.
+
+        A whole window is not replaced by one that is not: then what was staged is dropped.
+        """
         lake = self._data.lake
         whole = lake.events_path(self._stream, self._window)
         incomplete = lake.incomplete_path(self._stream, self._window)
+        messages = self._data.quarantine_path(self._stream, self._window)
+        if not summary.state.is_whole and whole.exists():
+            return whole
         with self._writing():
             self._events.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
-            messages = self._data.quarantine_path(self._stream, self._window)
             if self._rejected is not None:
                 self._rejected.finish()
                 _move(self._rejected.path, messages)
@@ -106,8 +123,8 @@ class StagedWindow:
             _move(self._events.path, target)
             if summary.state.is_whole:
                 _emptied(incomplete, EVENT_SCHEMA, summary)
-                if self._rejected is None:
-                    _emptied(messages, QUARANTINE_SCHEMA, summary)
+            if self._rejected is None:
+                _emptied(messages, QUARANTINE_SCHEMA, summary)
         return target
 
     @contextmanager

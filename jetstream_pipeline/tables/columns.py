@@ -9,6 +9,16 @@ from dataclasses import dataclass
 
 from jetstream_pipeline.sql import literal
 
+_READABLE = r"""coalesce(
+    TRY({text}::JSON),
+    TRY(regexp_replace({text}, '\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', '\\ufffd', 'g')::JSON)
+)"""
+
+
+def readable(text: str) -> str:
+    """A JSON text's expression as JSON. DuckDB refuses lone surrogates, which JavaScript writes: they become U+FFFD."""
+    return _READABLE.format(text=text)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -53,7 +63,7 @@ def moment(name: str, path: str, description: str) -> Column:
     claimed = f"upper({_string(path)})"
     parsed = f"TRY_CAST({claimed} AS TIMESTAMPTZ)"
     years = "BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
-    shape = r"'\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*'"
+    shape = r"'\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-](0\d|1[0-4]):?[0-5]\d)?'"
     sql = f"CASE WHEN regexp_full_match({claimed}, {shape}) AND {parsed} {years} THEN {parsed} END"
     return Column(name, "TIMESTAMPTZ", description, sql)
 

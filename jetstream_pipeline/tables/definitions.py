@@ -10,13 +10,7 @@ from dataclasses import dataclass
 
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, IDENTITY
 from jetstream_pipeline.sql import literal
-from jetstream_pipeline.tables.columns import Column, coalesced, did_of, flag, moment, text, texts, whole
-
-_READABLE = r"""coalesce(
-    TRY({text}::JSON),
-    TRY(regexp_replace({text}, '\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', '\\ufffd', 'g')::JSON)
-)"""
-"""The text as JSON. DuckDB refuses lone surrogates, which JavaScript writes: they read as U+FFFD."""
+from jetstream_pipeline.tables.columns import Column, coalesced, did_of, flag, moment, readable, text, texts, whole
 
 
 @dataclass(frozen=True)
@@ -34,10 +28,10 @@ class Table:
     def query(self) -> str:
         """The table's rows as a SELECT; its one parameter is the events file's path."""
         columns = ",\n    ".join(f"({column.sql})::{column.type} AS {column.name}" for column in self.columns)
-        doc = _READABLE.format(text=self.body)
         return (
             f"SELECT\n    {columns}\n"  # noqa: S608 - constants of this module
-            f"FROM (SELECT *, {doc} AS doc FROM read_parquet($1) WHERE {self.condition})"
+            f"FROM (SELECT *, {readable(self.body)} AS doc FROM read_parquet($1, hive_partitioning = false) "
+            f"WHERE {self.condition})"
         )
 
 

@@ -1,21 +1,16 @@
 """What a host sends that is no event is kept with its bytes and reason, and the window goes on."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from websockets.sync.server import ServerConnection, serve
 
-from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.storage.lake import WindowState
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.hostile import identity, sending, serving
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 HOSTILE = [
@@ -27,34 +22,12 @@ HOSTILE = [
 ]
 
 
-def identity(time_us: int, seq: int) -> str:
-    body = {"did": "did:plc:a", "seq": seq}
-    return json.dumps({"did": "did:plc:a", "time_us": time_us, "kind": "identity", "identity": body})
-
-
-@contextmanager
-def serving(messages: list[str]) -> Iterator[Host]:
-    """A host that sends these messages to whoever connects, and then nothing."""
-
-    def send(connection: ServerConnection) -> None:
-        for message in messages:
-            connection.send(message)
-        connection.recv()
-
-    with serve(send, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Host.parse(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        server.shutdown()
-        thread.join()
-
-
 def test_hostile_messages_end_in_quarantine_and_the_window_is_whole(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     before, after = identity(WINDOW.start_us - 1, 1), identity(WINDOW.end_us, 99)
     inside = [identity(WINDOW.start_us + number, number + 2) for number in range(len(HOSTILE))]
     mixed = [message for pair in zip(inside, HOSTILE, strict=True) for message in pair]
-    with serving([before, *mixed, after]) as host:
+    with serving(sending([before, *mixed, after])) as host:
         summary = replay_window("network", Subscription(), WINDOW, hosts=[host], data=data)
     assert summary.state is WindowState.COMPLETE
     assert (summary.events, summary.quarantined) == (len(inside), len(HOSTILE))

@@ -12,7 +12,7 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import Progress, replay_window
 from jetstream_pipeline.simulator import Faults, Network, Simulator, running
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.lake import WindowState
+from jetstream_pipeline.storage.lake import WindowState, read_summary
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.window import Window
@@ -47,7 +47,7 @@ def test_a_window_equals_the_networks_enumeration_and_again_when_replayed_again(
             assert summary.state is WindowState.COMPLETE
             assert stored_rows(data) == expected_rows()
     assert summary.events == sum(summary.counts_by_kind.values()) == len(expected_rows())
-    assert data.lake.summary("network", WINDOW) == summary
+    assert read_summary(data.lake.events_path("network", WINDOW)) == summary
     assert seen[-1].share(WINDOW) == 1.0
 
 
