@@ -13,9 +13,11 @@ import click
 
 from jetstream_pipeline.cli.output import write_table
 from jetstream_pipeline.demo.backfill import Home
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.orchestration.build import DEFAULT_STREAM
 from jetstream_pipeline.settings import described
 from jetstream_pipeline.simulator import Network, Simulator, running
+from jetstream_pipeline.storage.files import locked, make_directory
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window
@@ -71,10 +73,19 @@ def demo() -> None:
     Everything goes to data/demo, which is emptied first; nothing is left running.
     """
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    jobs = (f"{DEFAULT_STREAM}_events", f"{DEFAULT_STREAM}_tables")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = _FOLDER.resolve()
+    make_directory(folder.parent)
+    with locked(folder.parent, InvalidInput(f"another demo is at work in {folder}; wait for it to end")):
+        _ingest(folder, began)
+    _tell(began, "done; the daemon and the simulated network have ended")
+    _report(DataDirectory(folder))
+
+
+def _ingest(folder: Path, began: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    jobs = (f"{DEFAULT_STREAM}_events", f"{DEFAULT_STREAM}_tables")
     last = Window.hour(datetime.now(UTC) - timedelta(hours=1))
     windows = [Window.hour(last.start - timedelta(hours=number)) for number in reversed(range(_HOURS))]
     with running(Simulator(Network(rate=_RATE))) as simulator:
@@ -85,8 +96,6 @@ def demo() -> None:
         with home.daemon() as daemon:
             for change in home.follow(daemon, jobs, len(windows), _LIMIT_SEC):
                 _tell(began, change)
-    _tell(began, "done; the daemon and the simulated network have ended")
-    _report(DataDirectory(folder))
 
 
 def _variables(folder: Path, address: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -14,13 +16,16 @@ from rich.text import Text
 
 _ROWS_AT_ONCE = 1024
 _TABLE_ROWS = 1000
+_ROW = "jetstream_pipeline_row"
+"""A name that no column has: where one has a table's name, DuckDB takes it for the column."""
+_NOT_FINITE = re.compile(r"NaN|Infinity")
 _WIDE = 10_000
 """Columns of a page that nobody looks at: what is piped keeps each row on one line."""
 
 
 def _texts(result: duckdb.DuckDBPyRelation, columns: str = "COLUMNS(*)::VARCHAR") -> Iterator[tuple[str | None, ...]]:
     """The rows, every value as DuckDB writes it: times with their zone, lists and structs in its own notation."""
-    texts = result.query("result", f"SELECT {columns} FROM result")  # noqa: S608 - constants of this module
+    texts = result.query(_ROW, f"SELECT {columns} FROM {_ROW}")  # noqa: S608 - constants of this module
     assert texts is not None, "a SELECT has a result"
     for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
@@ -44,7 +49,10 @@ def _printable(text: str) -> str:
 
 
 def _write_json(result: duckdb.DuckDBPyRelation) -> None:
-    for (text,) in _texts(result, "to_json(result)::VARCHAR"):
+    for (text,) in _texts(result, f"to_json({_ROW})::VARCHAR"):
+        assert text is not None
+        if _NOT_FINITE.search(text):
+            text = json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
         click.echo(text)
 
 

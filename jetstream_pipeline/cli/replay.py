@@ -63,15 +63,18 @@ def replay(
 
 
 def _reporter(window: Window) -> Callable[[Progress], None]:
+    """Tells every few seconds how far a replay has come, and how the last connection ended if one did."""
     told = time.monotonic()
+    note: str | None = None
 
     def report(progress: Progress) -> None:
-        nonlocal told
-        if progress.note:
-            click.echo(f"{window}  {progress.note}", err=True)
+        nonlocal told, note
+        note = progress.note or note
         if time.monotonic() - told >= _PROGRESS_SEC:
             told = time.monotonic()
-            click.echo(f"{window}  {progress.share(window):4.0%}  {progress.events:,} events", err=True)
+            line = f"{window}  {progress.share(window):4.0%}  {progress.events:,} events"
+            click.echo(f"{line}  ({note})" if note else line, err=True)
+            note = None
 
     return report
 

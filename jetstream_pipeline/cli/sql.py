@@ -13,6 +13,9 @@ from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.warehouse.database import querying
 
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+"""PIVOT is a statement of the last kind."""
+
 
 @click.command()
 @click.argument("query")
@@ -28,11 +31,18 @@ def sql(query: str, form: str) -> None:
     data = DataDirectory(Settings.read().data_dir)
     with querying(data) as connection:
         try:
-            result = connection.sql(query)
+            result = connection.sql(_checked(connection, query))
             if result is not None:
                 WRITERS[form](result)
         except duckdb.Error as error:
             raise InvalidInput(" ".join(line.strip() for line in _telling(str(error)))) from None
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+    statements = connection.extract_statements(query)
+    if len(statements) != 1 or statements[0].type not in _READING:
+        raise InvalidInput("give one statement that reads: SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN")
+    return statements[0]
 
 
 def _telling(error: str) -> Iterator[str]:

@@ -24,6 +24,8 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 
 REWIND_US = 5_000_000
 _MAX_FAILURES = 6
+_MAX_FIRST_FAILURES = 4
+"""Fewer before anything has come: a wrong address should be told soon."""
 _FIRST_PAUSE_SEC = 0.2
 _MAX_PAUSE_SEC = 10.0
 _TICK_SEC = 1.0
@@ -85,7 +87,7 @@ class StreamClient:
                     errors.append(error)
             if len(errors) == len(candidates) and all(isinstance(error, Refused) for error in errors):
                 raise errors[0]
-            if self._failures >= _MAX_FAILURES:
+            if self._failures >= (_MAX_FAILURES if self._serving else _MAX_FIRST_FAILURES):
                 raise errors[-1] if errors else JetstreamError(self._fruitless())
             await self._pause()
 

@@ -6,6 +6,7 @@ import dagster as dg
 
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.orchestration.events import events_asset
+from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.orchestration.sensors import new_windows_sensor
 from jetstream_pipeline.orchestration.tables import table_asset
 from jetstream_pipeline.settings import Settings
@@ -27,6 +28,6 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         assets=[events, *tables],
         jobs=[events_job, tables_job],
         schedules=[schedule],
-        sensors=[new_windows_sensor(events.key, tables_job)],
+        sensors=[new_windows_sensor(events.key, tables_job, hourly(settings))],
         executor=dg.in_process_executor,
     )

@@ -33,8 +33,8 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
     )
     def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         window = Window.from_key(context.partition_key)
-        data = DataDirectory(settings.data_dir)
         try:
+            data = DataDirectory(settings.data_dir)
             summary = replay_window(
                 stream,
                 subscription,

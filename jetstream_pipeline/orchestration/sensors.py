@@ -10,7 +10,9 @@ _WINDOWS_PER_TICK = 50
 _INTERVAL_SEC = 10
 
 
-def new_windows_sensor(events: dg.AssetKey, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def new_windows_sensor(
+    events: dg.AssetKey, job: UnresolvedAssetJobDefinition, partitions: dg.PartitionsDefinition
+) -> dg.SensorDefinition:
     """Runs `job` once for every materialization of a window of `events`, in order, none passed over.
 
     The cursor is the storage id of the last one seen; the run's key holds it, so that a window that is materialized
@@ -32,15 +34,16 @@ def new_windows_sensor(events: dg.AssetKey, job: UnresolvedAssetJobDefinition) -
         if not records:
             return dg.SkipReason("no new window")
         return dg.SensorResult(
-            run_requests=list(_requests(records)), cursor=str(max(record.storage_id for record in records))
+            run_requests=list(_requests(records, partitions)), cursor=str(max(record.storage_id for record in records))
         )
 
     return sensor
 
 
-def _requests(records: Sequence[dg.EventLogRecord]) -> Iterator[dg.RunRequest]:
+def _requests(records: Sequence[dg.EventLogRecord], partitions: dg.PartitionsDefinition) -> Iterator[dg.RunRequest]:
+    """A request for each window; those that the partitions no longer reach (`JETSTREAM_FIRST_HOUR`) are left out."""
     for record in records:
-        if record.partition_key:
+        if record.partition_key and partitions.has_partition_key(record.partition_key):
             yield dg.RunRequest(
                 run_key=f"{record.partition_key}:{record.storage_id}", partition_key=record.partition_key
             )

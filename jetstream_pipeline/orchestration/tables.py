@@ -26,8 +26,8 @@ def table_asset(stream: str, table: Table, settings: Settings) -> dg.AssetsDefin
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10, jitter=dg.Jitter.FULL),
     )
     def build(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        data = DataDirectory(settings.data_dir)
         try:
+            data = DataDirectory(settings.data_dir)
             summary = build_table(table, stream, Window.from_key(context.partition_key), data.lake)
             refresh(data)
         except PipelineError as error:

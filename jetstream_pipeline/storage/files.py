@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage.errors import StorageError
 
 
@@ -51,3 +53,23 @@ def replacing(target: Path) -> Iterator[Path]:
             fsync_path(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, busy: PipelineError | None = None) -> Iterator[None]:
+    """Hold the lock on a file or folder, also against other processes; a dead process holds none.
+
+    Waits for it, or raises `busy` where another one has it.
+    """
+    with told(path, "lock"):
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            assert busy
+            raise busy from None
+        yield
+    finally:
+        os.close(descriptor)

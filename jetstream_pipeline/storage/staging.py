@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.files import fsync_path, make_directory, replacing, told
+from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, replacing, told
 from jetstream_pipeline.storage.lake import SUMMARY_KEY, WindowSummary, check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
@@ -141,24 +140,16 @@ def staged(data: DataDirectory, stream: str, window: Window) -> Iterator[StagedW
     """Stage one window; WindowBusy where another process is at it. What a dead run left behind is removed first."""
     folder = data.staging / check_name(stream) / window.key.replace(":", "")
     make_directory(folder.parent)
-    lock = folder.with_suffix(".lock")
-    with told(lock, "open"):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WindowBusy(f"another run is replaying {stream} {window}; wait for it to end") from None
+    busy = WindowBusy(f"another run is replaying {stream} {window}; wait for it to end")
+    with locked(folder.with_suffix(".lock"), busy):
         shutil.rmtree(folder, ignore_errors=True)
         make_directory(folder)
-        with told(folder, "write"):
-            window_files = StagedWindow(data, stream, window, folder)
         try:
+            with told(folder, "write"):
+                window_files = StagedWindow(data, stream, window, folder)
             yield window_files
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 def _emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:

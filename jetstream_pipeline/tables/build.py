@@ -39,22 +39,24 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     target = lake.table_path(stream, table.name, window)
     with replacing(target) as temporary:
-        try:
+        derived_from = None
+        while derived_from != (derived_from := _version(events)):
             _write(table, events, temporary)
-        except duckdb.Error as error:
-            raise StorageError(f"cannot derive {table.name} from {events}: {first_line(error)}") from error
     rows = pq.read_metadata(target).num_rows
     return TableSummary(target, rows, target.stat().st_size, time.monotonic() - began)
 
 
+def _version(events: Path) -> tuple[int, int]:
+    """What changes when the window is replaced: a table is never older than the events beside it."""
+    status = events.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 def _write(table: Table, events: Path, target: Path) -> None:
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(
-            f"COPY ({table.query}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)", [glob_safe(events)]
-        )
-
-
-def first_line(error: Exception) -> str:
-    """DuckDB's errors go on with the statement's text; the first line says what is wrong."""
-    return str(error).partition("\n")[0]
+    copy = f"COPY ({table.query}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)"
+    try:
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(copy, [glob_safe(events)])
+    except duckdb.Error as error:
+        raise StorageError(f"cannot derive {table.name} from {events}: {str(error).splitlines()[0]}") from error

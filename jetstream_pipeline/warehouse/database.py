@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import duckdb
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.sql import literal
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import make_directory, replacing, told
+from jetstream_pipeline.storage.files import locked, make_directory, replacing
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.warehouse.views import views
 
@@ -28,7 +26,8 @@ _VERSION_MACRO = "jetstream_views_version"
 def refresh(data: DataDirectory) -> None:
     """Bring the warehouse's views up to date with what `data` holds; nothing is written when they are."""
     make_directory(data.root)
-    with _locked(data.root / ".warehouse.lock"):
+    # One writer at a time, so that the last to write has seen everything that is there.
+    with locked(data.root / ".warehouse.lock"):
         script = _script(data)
         if _version(script) != _stored_version(data.warehouse):
             with replacing(data.warehouse) as temporary:
@@ -86,15 +85,3 @@ def _stored_version(path: Path) -> str | None:
     except duckdb.Error:
         return None
     return row[0] if row else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time, so that the last to write has seen everything that is there."""
-    with told(path, "lock"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE, SUMMARY_KEY
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
+from jetstream_pipeline.tables.columns import readable
 from jetstream_pipeline.tables.definitions import TABLES
 
 _HIVE = "hive_partitioning = true, hive_types = {'date': DATE, 'hour': INTEGER}"
@@ -46,6 +47,7 @@ def views(data: DataDirectory) -> Iterator[View]:
         **EVENT_DESCRIPTIONS,
         "time": "When the host witnessed the event.",
         "uri": "The record's address, at://did/collection/rkey; null unless a commit.",
+        "json": "`record` or `payload` as JSON that DuckDB can query: lone surrogates are U+FFFD.",
         **_PLACE,
     }
     for name, folder, text in (
@@ -79,9 +81,9 @@ def _types(schema: object) -> dict[str, str]:
 
 _TIME = "make_timestamptz(time_us) AS time"
 _URI = "'at://' || did || '/' || collection || '/' || rkey AS uri"
-_EVENT_COLUMNS = ", ".join(
-    {"time_us": f"time_us, {_TIME}", "rkey": f"rkey, {_URI}"}.get(name, name) for name in EVENT_SCHEMA.names
-)
+_JSON = f"{readable('coalesce(record, payload)')} AS json"
+_WITH = {"time_us": f"time_us, {_TIME}", "rkey": f"rkey, {_URI}", "payload": f"payload, {_JSON}"}
+_EVENT_COLUMNS = ", ".join(_WITH.get(name, name) for name in EVENT_SCHEMA.names)
 _EVENT_TYPES = _types(EVENT_SCHEMA)
 
 

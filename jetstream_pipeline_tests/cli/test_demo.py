@@ -46,12 +46,15 @@ def test_three_hours_are_ingested_by_dagster_and_their_tables_built(tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system does not list processes in /proc")
-def test_a_demonstration_that_is_ended_early_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demonstration_that_is_ended_early_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout
         assert any("its daemon starts" in line for line in demo.stdout)
         demo.stdout.readline()
         assert processes_of(tmp_path)
-        demo.send_signal(signal.SIGTERM)
-        assert demo.wait(60) == 128 + signal.SIGTERM
+        second = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (second.returncode, "another demo is at work" in second.stderr) == (2, True)
+        demo.send_signal(number)
+        assert demo.wait(60) == 128 + number
     assert none_left(tmp_path)

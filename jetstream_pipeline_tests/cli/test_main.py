@@ -51,6 +51,7 @@ def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp
     [
         (SPAN, {"JETSTREAM_HOSTS": "http://a"}, "JETSTREAM_HOSTS: 'http://a' is not a host"),
         ((*SPAN, "-i", "not a host"), {}, "is not a host"),
+        ((*SPAN, "-i", "a..b"), {}, "is not a host"),
         ((*SPAN, "-i", "ws://127.0.0.1:1"), {}, "cannot reach 127.0.0.1:1"),
         ((*SPAN, "-c", "posts"), {}, "is not a collection"),
         ((*SPAN, "--collections", "app.bsky.feed.post"), {}, "No such option"),
@@ -58,7 +59,9 @@ def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp
         ((*SPAN, "--stream", "../x"), {}, "cannot name a stream"),
         (("--start", "yesterday", "--end", "today"), {}, "is not a time"),
         (("--start", "2026-01-01-00:30", "--end", "2026-01-01-02:00"), {}, "not on the hour"),
+        (("--start", "0001-01-01T00:00+14:00", "--end", "2026-01-01-02:00"), {}, "is not a time"),
         (SPAN, {"JETSTREAM_DATA_DIR": "/dev/null/data"}, "cannot create"),
+        (SPAN, {"JETSTREAM_DATA_DIR": "/tmp/did=a"}, "has '=' in it"),
     ],
 )
 def test_a_refusal_is_one_line_and_exit_code_2(

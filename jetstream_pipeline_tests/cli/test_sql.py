@@ -34,6 +34,18 @@ def test_json_is_one_object_a_line_with_typed_values(folder: str) -> None:
     ]
 
 
+def test_json_is_json_whatever_the_values_and_names(folder: str) -> None:
+    query = "SELECT 'nan'::DOUBLE AS n, ['inf'::DOUBLE, 1.5] AS l, 'NaN' AS t, 2::HUGEINT ** 70 AS h, 1 AS result"
+    result = run("sql", "-f", "json", query, JETSTREAM_DATA_DIR=folder)
+    assert json.loads(result.stdout) == {"n": None, "l": [None, 1.5], "t": "NaN", "h": 2.0**70, "result": 1}
+    assert run("sql", "-f", "json", "SELECT 1 AS result", JETSTREAM_DATA_DIR=folder).stdout == '{"result":1}\n'
+
+
+def test_a_pivot_is_a_query(folder: str) -> None:
+    query = "PIVOT (SELECT rkey, images FROM posts) ON rkey USING sum(images)"
+    assert run("sql", "-f", "csv", query, JETSTREAM_DATA_DIR=folder).stdout == "k0,k1\n0,0\n"
+
+
 def test_csv_reads_back(folder: str) -> None:
     result = run("sql", "-f", "csv", "SELECT text, rkey FROM posts ORDER BY time", JETSTREAM_DATA_DIR=folder)
     assert list(csv.reader(io.StringIO(result.stdout))) == [["text", "rkey"], [HOSTILE, "k0"], ["", "k1"]]
@@ -59,7 +71,10 @@ def test_a_long_table_says_that_it_is_cut(folder: str) -> None:
         ("SELEC 1", "syntax error"),
         ("SELECT nothing FROM posts", '"nothing" not found'),
         ("SELECT text::INTEGER FROM posts", "Could not convert"),
-        ("CREATE TABLE t AS SELECT 1", "read-only"),
+        ("CREATE TABLE t AS SELECT 1", "give one statement that reads"),
+        ("COPY (SELECT 1) TO 'written.csv'", "give one statement that reads"),
+        ("SELECT 1; SELECT 2", "give one statement that reads"),
+        ("", "give one statement that reads"),
     ],
 )
 def test_a_query_that_cannot_run_is_told_in_one_line(folder: str, query: str, words: str) -> None:

@@ -104,3 +104,26 @@ def test_what_is_no_event_is_handed_back(message: bytes, reason: str) -> None:
 def test_no_message_is_lost_whatever_it_holds(messages: list[bytes]) -> None:
     decoded = decode(messages, "host")
     assert decoded.events.num_rows + len(decoded.rejected) == len(messages)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"lone \ud83d high",
+        r"lone \ude00 low",
+        r"pair \ud83d\ude00",
+        r"\\ud83d\ude00",
+        r"\ud83d\\ude00",
+        r"\ude00\ud83d\ud83d\ude00\n",
+    ],
+)
+def test_surrogates_are_told_from_escaped_backslashes_and_kept_as_received(text: str) -> None:
+    record = f'{{"text":"{text}"}}'
+    assert read_one(CREATE.replace("RECORD", record).encode())["record"] == record
+
+
+def test_a_time_after_the_latest_possible_one_is_rejected() -> None:
+    message = CREATE.replace("RECORD", "{}").encode()
+    assert not decode([message], "host", 1_783_175_888_085_434).rejected
+    (rejected,) = decode([message], "host", 1_783_175_888_085_433).rejected
+    assert (rejected.message, rejected.reason) == (message, "a time in the future")

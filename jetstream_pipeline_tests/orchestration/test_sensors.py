@@ -52,6 +52,14 @@ def test_a_window_materialized_again_is_asked_for_again(tmp_path: Path) -> None:
     assert first[0].run_key != second[0].run_key
 
 
+def test_a_window_that_the_partitions_no_longer_reach_holds_up_no_other(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialized(instance, Window.hour(HOUR.start - timedelta(days=1000)), HOUR)
+        requests, cursor = look(instance, tmp_path, None)
+        assert look(instance, tmp_path, cursor) == ([], cursor)
+    assert [request.partition_key for request in requests] == [HOUR.key]
+
+
 def test_what_is_asked_for_builds_every_table_of_the_window(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     store(data, [commit('{"text":"a"}'), commit('{"text":"b"}', number=1)])

@@ -47,6 +47,21 @@ def test_the_same_rows_in_other_batches_make_the_same_bytes(tmp_path: Path) -> N
     assert pq.ParquetFile(written[0]).read().equals(pa.Table.from_batches([rows]))
 
 
+def test_many_small_batches_cost_little_more_than_their_rows(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    summary = store(data, [])
+    rows = [decode([commit('{"text":"hi"}', number=number)], "host").events for number in range(100)]
+    before = pa.total_allocated_bytes()
+    with staged(data, "network", HOUR) as files:
+        for number in range(20_000):
+            row = rows[number % 100]
+            files.add(pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in row], schema=row.schema))
+        used = pa.total_allocated_bytes() - before
+        path = files.commit(summary)
+    assert pq.read_metadata(path).num_rows == 20_000
+    assert used < 30_000_000
+
+
 def test_large_records_make_small_row_groups(tmp_path: Path) -> None:
     batch = decode([commit('{"text":"%s"}' % ("x" * 1_000_000), number=number) for number in range(8)], "host").events
     before = pa.total_allocated_bytes()

@@ -18,7 +18,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying, refresh
-from jetstream_pipeline_tests.windows import HOUR, Window, commit, store
+from jetstream_pipeline_tests.windows import HOUR, Window, commit, delete, store
 
 NEXT = Window.hour(HOUR.end)
 POSTS = [commit(f'{{"text":"post {number}"}}', number=number) for number in range(50)]
@@ -86,6 +86,13 @@ def test_a_records_text_is_reached_by_key_from_its_row(data: DataDirectory) -> N
     assert ask(data, query) == [("post 7", '{"text":"post 7"}')]
     ((time, time_us),) = ask(data, "SELECT epoch_us(time), time_us FROM events ORDER BY time LIMIT 1")
     assert time == time_us == HOUR.start_us
+
+
+def test_a_lone_surrogate_does_not_stop_a_query_over_all_records(data: DataDirectory) -> None:
+    fill(data, messages=[*POSTS, commit('{"text":"a\\ud83d"}', number=99), delete(number=100)])
+    assert ask(data, "SELECT json->>'$.text' FROM events WHERE rkey IN ('k7', 'k99', 'k100') ORDER BY time_us") == [
+        ("post 7",), ("a\ufffd",), (None,)
+    ]  # fmt: skip
 
 
 def test_a_window_that_became_whole_shows_once_and_what_was_incomplete_is_gone(data: DataDirectory) -> None:
