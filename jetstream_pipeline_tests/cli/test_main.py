@@ -6,21 +6,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jetstream_pipeline.settings import described
+from jetstream_pipeline.settings import MAIN_COLLECTIONS, described
+from jetstream_pipeline.simulator import Network
 from jetstream_pipeline.window import Window
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=2))
 SPAN = ("--start", WINDOW.start.isoformat(), "--end", WINDOW.end.isoformat())
 
 
-@pytest.fixture
-def host() -> Iterator[str]:
-    command = [sys.executable, "-m", "jetstream_pipeline", "simulate", "--port", "0", "--rate", "2"]
+@contextmanager
+def simulating(*options: str) -> Iterator[str]:
+    """`jetstream-pipeline simulate` in a process of its own; its address."""
+    command = [sys.executable, "-m", "jetstream_pipeline", "simulate", "--port", "0", "--rate", "2", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
     assert process.stdout
     found = re.search(r"ws://\S+", process.stdout.readline())
@@ -28,6 +32,12 @@ def host() -> Iterator[str]:
     yield found[0]
     process.terminate()
     assert process.wait(10) == 0
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    with simulating() as address:
+        yield address
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,6 +54,42 @@ def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp
     assert summary["state"] == "complete"
     assert list(summary["counts_by_collection"]) == ["app.bsky.feed.post"]
     assert (tmp_path / "lake" / "network" / "events").is_dir()
+
+
+def replayed(folder: Path, host: str, *options: str) -> dict[str, Any]:
+    """The summary that `replay --json` prints for the window."""
+    result = run("replay", *SPAN, "--json", "-i", host, *options, JETSTREAM_DATA_DIR=str(folder))
+    assert result.returncode in (0, 1), result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
+    assert (summary["state"] == "complete") == (result.returncode == 0)
+    return summary
+
+
+def test_replay_keeps_the_wanted_repositories_and_derives_no_tables_unasked(host: str, tmp_path: Path) -> None:
+    events = list(Network(rate=2).events(WINDOW.start_us - 60_000_000, WINDOW.end_us + 60_000_000))
+    main = [event for event in events if event.collection is None or event.collection in MAIN_COLLECTIONS]
+    dids = {
+        next(event.did for event in reversed(main) if event.time_us < WINDOW.start_us),
+        next(event.did for event in main if event.time_us >= WINDOW.end_us),
+    }
+    wanted = [argument for did in dids for argument in ("-d", did)]
+    summary = replayed(tmp_path, host, *wanted, "--no-tables", "--stream", "mine")
+    inside = [event for event in main if event.did in dids and WINDOW.start_us <= event.time_us < WINDOW.end_us]
+    assert (summary["state"], summary["events"]) == ("complete", len(inside))
+    assert [path.name for path in (tmp_path / "lake").rglob("*.parquet")] == ["events.parquet"]
+    assert (tmp_path / "lake" / "mine").is_dir()
+
+
+def test_simulates_seed_look_back_and_cuts_are_the_ones_asked_for(tmp_path: Path) -> None:
+    expected = sum(
+        event.collection is None or event.collection in MAIN_COLLECTIONS
+        for event in Network(seed=5, rate=2).events(WINDOW.start_us, WINDOW.end_us)
+    )
+    with simulating("--seed", "5", "--cut-after", "500", "--cut-after", "300") as host:
+        summary = replayed(tmp_path / "cut", host)
+    assert (summary["state"], summary["events"], len(summary["connections"])) == ("complete", expected, 3)
+    with simulating("--lookback-hours", "1.5") as host:
+        assert replayed(tmp_path / "short", host)["state"] == "truncated"
 
 
 @pytest.mark.parametrize(
