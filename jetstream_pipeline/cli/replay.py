@@ -25,9 +25,21 @@ _PROGRESS_SEC = 5.0
 @click.command()
 @click.option("--start", required=True, help="First hour, UTC: 2026-01-31-14:00, or ISO 8601.")
 @click.option("--end", required=True, help="End of the last hour, UTC.")
-@click.option("-c", "--collection", "collections", multiple=True, help="Collection or prefix; repeatable.")
-@click.option("-d", "--did", "dids", multiple=True, help="Repository; repeatable.")
-@click.option("-i", "--host", "hosts", multiple=True, help="Host name or ws(s):// address; repeatable.")
+@click.option(
+    "-c",
+    "--collection",
+    "collections",
+    multiple=True,
+    help="Collection, or prefix as app.bsky.graph.*; repeatable. Default: JETSTREAM_COLLECTIONS.",
+)
+@click.option("-d", "--did", "dids", multiple=True, help="Repository; repeatable. Default: all.")
+@click.option(
+    "-i",
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Host name or ws(s):// address; repeatable: the order of fail-over. Default: JETSTREAM_HOSTS.",
+)
 @click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Derive the typed tables too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per window.")

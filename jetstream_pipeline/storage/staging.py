@@ -22,8 +22,8 @@ from jetstream_pipeline.window import Window
 
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 48 * 1024 * 1024
-_ROW_BYTES = 256
-"""What a row takes beside its longest text, roughly."""
+_ROW_BYTES = 64
+"""What a row takes beside its texts, roughly."""
 
 _SMALL_BATCHES = 64
 """So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
@@ -36,16 +36,15 @@ class _Rows:
     twice, for the footer and for the data; when a window is replaced by the same rows in between, both still agree.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, long_column: str) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
-        self._long_column = long_column
         self._small: list[pa.RecordBatch] = []
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        sizes = pc.add(pc.fill_null(pc.binary_length(batch[self._long_column]), 0), _ROW_BYTES)
+        sizes = _sizes(batch)
         while batch.num_rows:
             taken, size, full = self._fitting(sizes)
             self._small.append(batch.slice(0, taken))
@@ -59,7 +58,7 @@ class _Rows:
 
     def _fitting(self, sizes: pa.Array) -> tuple[int, int, bool]:
         """How many of the rows go to the present group, their bytes, and whether it is full with them."""
-        ends = pc.cumulative_sum(sizes.slice(0, _ROW_GROUP_ROWS - self._rows).cast(pa.int64()))
+        ends = pc.cumulative_sum(sizes.slice(0, _ROW_GROUP_ROWS - self._rows))
         over = pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
         taken = len(ends) if over < 0 else over + 1
         return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
@@ -83,13 +82,22 @@ class _Rows:
         fsync_path(self.path)
 
 
+def _sizes(batch: pa.RecordBatch) -> pa.Array:
+    """Each row's bytes, roughly. Strangers choose how long any of the texts is, not the record's alone."""
+    sizes = pa.array([_ROW_BYTES] * batch.num_rows, pa.int64())
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
+    return sizes
+
+
 class StagedWindow:
     """The unfinished files of one window. Use `staged`, which also holds the window's lock."""
 
     def __init__(self, data: DataDirectory, stream: str, window: Window, folder: Path) -> None:
         self._data, self._stream, self._window = data, stream, window
         self._folder = folder
-        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA, "record")
+        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA)
         self._rejected: _Rows | None = None
 
     def add(self, events: pa.RecordBatch) -> None:
@@ -99,7 +107,7 @@ class StagedWindow:
     def add_rejected(self, rows: pa.RecordBatch) -> None:
         with self._writing():
             if self._rejected is None:
-                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA, "message")
+                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA)
             self._rejected.add(rows)
 
     def commit(self, summary: WindowSummary) -> Path:

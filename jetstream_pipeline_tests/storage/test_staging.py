@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,8 +63,23 @@ def test_many_small_batches_cost_little_more_than_their_rows(tmp_path: Path) -> 
     assert used < 30_000_000
 
 
-def test_large_records_make_small_row_groups(tmp_path: Path) -> None:
-    batch = decode([commit('{"text":"%s"}' % ("x" * 1_000_000), number=number) for number in range(8)], "host").events
+LONG = "x" * 1_000_000
+
+
+def with_payload(number: int) -> bytes:
+    return f'{{"did":"did:plc:a","time_us":{number},"kind":"identity","identity":{{"a":"{LONG}"}}}}'.encode()
+
+
+def with_key(number: int) -> bytes:
+    return commit("{}", number=number).replace(b'"rkey":"', b'"rkey":"' + LONG.encode())
+
+
+@pytest.mark.parametrize(
+    "message", [lambda number: commit(f'{{"text":"{LONG}"}}', number=number), with_payload, with_key]
+)
+def test_large_events_make_small_row_groups(tmp_path: Path, message: Callable[[int], bytes]) -> None:
+    batch = decode([message(number) for number in range(8)], "host").events
+    assert batch.num_rows == 8
     before = pa.total_allocated_bytes()
     data = DataDirectory(tmp_path)
     summary = store(data, [])

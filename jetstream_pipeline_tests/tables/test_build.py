@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.tables import build
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline_tests.reference import reference
@@ -198,6 +199,21 @@ def test_whatever_records_hold_no_row_is_lost_and_strings_are_kept(tmp_path: Pat
     texts = [record.get("text") for record in records]
     expected = [text.encode("utf-8", "replace").decode() if isinstance(text, str) else None for text in texts]
     assert [row["text"] for row in rows] == expected
+
+
+def test_a_window_that_is_replaced_meanwhile_is_derived_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataDirectory(tmp_path)
+    store(data, [commit('{"text":"old"}')])
+    write = build._write
+
+    def write_slowly(*arguments: Any) -> None:
+        write(*arguments)
+        monkeypatch.setattr(build, "_write", write)
+        store(data, [commit('{"text":"new"}')])
+
+    monkeypatch.setattr(build, "_write", write_slowly)
+    summary = build_table(BY_NAME["posts"], "network", HOUR, data.lake)
+    assert pq.ParquetFile(summary.path).read(columns=["text"])["text"].to_pylist() == ["new"]
 
 
 def test_a_window_that_is_not_there_is_told(tmp_path: Path) -> None:
