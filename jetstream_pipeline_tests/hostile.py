@@ -22,7 +22,8 @@ def identity(time_us: int, seq: int, did: str = "did:plc:a") -> str:
 
 @contextmanager
 def serving(script: Script, refusal: HTTPStatus | None = None) -> Iterator[Host]:
-    """A host on loopback; after its script a connection stays open and silent. `refusal` answers every handshake."""
+    """An old host on loopback, without v2; after its script a connection stays open and silent. `refusal` answers every
+    handshake."""
     connections = iter(range(1_000_000))
 
     def handle(connection: ServerConnection) -> None:
@@ -31,7 +32,9 @@ def serving(script: Script, refusal: HTTPStatus | None = None) -> Iterator[Host]
         script(connection, next(connections), cursor)
         connection.recv()
 
-    def refuse(connection: ServerConnection, _: Request) -> Response | None:
+    def refuse(connection: ServerConnection, request: Request) -> Response | None:
+        if not request.path.startswith("/subscribe"):
+            return connection.respond(HTTPStatus.NOT_FOUND, "404 page not found")
         return connection.respond(refusal, "not for you") if refusal else None
 
     with serve(handle, "127.0.0.1", 0, process_request=refuse, compression=None, max_size=None) as server:

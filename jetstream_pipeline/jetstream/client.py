@@ -1,4 +1,4 @@
-"""A stream that outlives its connections: resumed with a rewind, repeats dropped, decoded and filtered.
+"""A stream that outlives its connections and its hosts: resumed, repeats dropped, decoded and filtered.
 
 Knows nothing of windows or files: it starts at a cursor and goes on until the caller has enough.
 """
@@ -8,29 +8,37 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jetstream_pipeline.events.decode import Rejected, decode
-from jetstream_pipeline.jetstream.connection import Connection, connected
-from jetstream_pipeline.jetstream.errors import JetstreamError, Refused
+from jetstream_pipeline.events.decode import Decoded, Rejected, decode
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream.errors import Busy, CursorTooOld, JetstreamError, Refused
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.recent import Recent, digests
+from jetstream_pipeline.jetstream.recent import digests
+from jetstream_pipeline.jetstream.resumption import REWIND_US, Opening, OtherNumbers, Resumption
+from jetstream_pipeline.jetstream.server import Options, Server
 from jetstream_pipeline.jetstream.subscription import Subscription
 
-REWIND_US = 5_000_000
-_MAX_FAILURES = 6
-_MAX_FIRST_FAILURES = 4
-"""Fewer before anything has come: a wrong address should be told soon."""
+_MAX_ROUNDS = 6
+_MAX_FIRST_ROUNDS = 4
+"""Fewer before any host was reached: a wrong address should be told soon."""
+_MAX_BUSY_ROUNDS = 10
 _FIRST_PAUSE_SEC = 0.2
 _MAX_PAUSE_SEC = 10.0
 _TICK_SEC = 1.0
-_CLOCK_SLACK_SEC = 3600.0
+_FIRST_STALL_SEC = 30.0
+_MAX_STALL_SEC = 480.0
+_CLOCK_SLACK_US = 3_600_000_000
 """How far a host's clock may run ahead of ours before its times are taken for errors."""
+_ENDINGS_KEPT = 200
+_NOTHING = pa.RecordBatch.from_pylist([], EVENT_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -43,112 +51,177 @@ class Batch:
     events: pa.RecordBatch
     rejected: tuple[Rejected, ...]
     host: str
+    wire: Wire
     silence: float
+
+
+class _Stalled(JetstreamError):
+    """A connection stays open and silent for so long that it is doubted."""
+
+    def __init__(self, host: Host, seconds: float, alive: bool) -> None:
+        self.alive = alive
+        others = "though it sends to others" if alive else "not even without a filter"
+        super().__init__(f"{host.name} sent nothing for {seconds:g} s, {others}")
 
 
 @dataclass
 class StreamClient:
-    """Reads one subscription from the first host that serves it, across cuts."""
+    """Reads one subscription from the first host that serves it, across cuts, on the next host when one fails."""
 
     hosts: Sequence[Host]
     subscription: Subscription
-    on_ending: Callable[[str], None] | None = None
-    """Told each time that a connection ends or cannot be made."""
-    endings: list[str] = field(default_factory=list)
-    """Why each connection ended, in order."""
-    repeats: int = 0
+    options: Options = field(default_factory=Options)
+    on_note: Callable[[str], None] | None = None
+    """Told each time that a connection ends, cannot be made, or is not all that was asked for."""
+    persistent: bool = False
+    """Go on for ever once a host was reached; otherwise a stream that gets no further ends with an error."""
+    stall_sec: float = _FIRST_STALL_SEC
+    """Silence after which an open connection is doubted; doubled each time that it was the filter's."""
 
     def __post_init__(self) -> None:
-        self._recent = Recent(2 * REWIND_US)
-        self._serving: Host | None = None
-        self._silence = 0.0
+        self.endings: deque[str] = deque(maxlen=_ENDINGS_KEPT)
+        """Why the last connections ended, in order."""
+        self.connections = 0
+        self.repeats = 0
+        self.bytes_received = 0
+        self._servers = [Server(host, self.subscription, self.options, self._note) for host in self.hosts]
+        self._turn = 0
         self._failures = 0
+        self._progress = 0
+        self._silence = 0.0
 
-    async def batches(self, cursor: int) -> AsyncIterator[Batch]:
-        """New events from `cursor` (unix microseconds) on, for as long as the caller asks.
+    async def batches(self, cursor: int | None) -> AsyncIterator[Batch]:
+        """New events from `cursor` on (unix microseconds; a sequence number of the first host; None: the live tip),
+        for as long as the caller asks.
 
-        Stays on the first host that sends something new, since another one's times differ. Refused where every host
-        refuses, JetstreamError where none can be reached or none gets any further.
+        Refused where every host refuses, JetstreamError where none can be reached or none gets any further.
         """
+        resumption = Resumption(cursor)
         while True:
-            start = max(cursor, self._recent.position - REWIND_US)
-            candidates = [self._serving] if self._serving else list(self.hosts)
-            errors: list[JetstreamError | Refused] = []
-            for host in candidates:
-                try:
-                    async with connected(host, self.subscription.url(host.address, start)) as connection:
-                        async for batch in self._read(connection, host, start):
-                            yield batch
-                        self._end(f"{host.name}: {connection.ended}")
-                    if self._serving:
-                        break
-                except (JetstreamError, Refused) as error:
-                    self._end(f"{host.name}: {error}")
-                    errors.append(error)
-            if len(errors) == len(candidates) and all(isinstance(error, Refused) for error in errors):
-                raise errors[0]
-            if self._failures >= (_MAX_FAILURES if self._serving else _MAX_FIRST_FAILURES):
-                raise errors[-1] if errors else JetstreamError(self._fruitless())
-            await self._pause()
+            server, progress = self._servers[self._turn], self._progress
+            try:
+                async for batch in self._read(server, resumption):
+                    yield batch
+                error: JetstreamError | Refused = JetstreamError(f"{self.endings[-1]}, and brought nothing new")
+            except (JetstreamError, Refused) as caught:
+                self._end(str(caught))
+                error = caught
+            mended = await self._mended(server, resumption, error)
+            if self._progress > progress:
+                self._failures = 0
+            elif not mended:
+                await self._fail(server, error)
 
-    def _fruitless(self) -> str:
-        return f"{self._failures} connections brought nothing new (the last: {self.endings[-1]}); try another host"
+    async def _mended(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> bool:
+        """Whether the error says what to do otherwise, and asking again at once makes sense."""
+        match error:
+            case OtherNumbers():
+                resumption.distrust_numbers()
+            case CursorTooOld() if resumption.begun:
+                resumption.distrust_numbers()
+            case CursorTooOld():
+                server.refused = Refused(f"{error}; begin at a later cursor, or at a time")
+                return False
+            case _Stalled() if error.alive:
+                self.stall_sec = min(2 * self.stall_sec, _MAX_STALL_SEC)
+            case _:
+                return await server.adapt(error)
+        return True
+
+    async def _fail(self, server: Server, error: JetstreamError | Refused) -> None:
+        """Turn to the next host: at once, or after a growing, jittered pause when all of them were asked."""
+        if all(one.refused for one in self._servers):
+            raise self._servers[0].refused or error
+        willing = [one for one in self._servers if not one.refused]
+        later = [one for one in willing if self._servers.index(one) > self._turn]
+        self._turn = self._servers.index((later or willing)[0])
+        if isinstance(error, _Stalled):
+            return
+        self._failures += 1
+        rounds, asked = divmod(self._failures, len(willing))
+        limit = self._limit(error)
+        if limit is not None and rounds >= limit:
+            raise error
+        if rounds and not asked:
+            pause = min(_FIRST_PAUSE_SEC * 2 ** min(rounds - 1, 10), _MAX_PAUSE_SEC)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    def _limit(self, error: JetstreamError | Refused) -> int | None:
+        """How often all hosts are asked in vain."""
+        if self.connections:
+            return None if self.persistent else _MAX_ROUNDS
+        return _MAX_BUSY_ROUNDS if isinstance(error, Busy) else _MAX_FIRST_ROUNDS
 
     def _end(self, ending: str) -> None:
         self.endings.append(ending)
-        if self.on_ending:
-            self.on_ending(ending)
+        self._note(ending)
 
-    async def _read(self, connection: Connection, host: Host, start: int) -> AsyncIterator[Batch]:
-        """What is new on one connection. Events before the first one at or after `start` are left out: newer servers
-        begin up to an hour early where a timestamp falls into what they have not sealed yet."""
-        known_rejected = self._recent.rejected()
-        begun = False
-        while True:
-            messages = await connection.receive(_TICK_SEC)
-            if not messages and connection.ended is not None:
-                return
-            latest_us = int((time.time() + _CLOCK_SLACK_SEC) * 1_000_000)
-            decoded = await asyncio.to_thread(decode, messages, host.name, latest_us)
-            events, rejected = decoded.events, decoded.rejected
-            if not begun:
-                first = pc.index(pc.greater_equal(events["time_us"], start), True).as_py()
-                begun = first >= 0
-                events, rejected = _from(first if begun else events.num_rows, events, rejected)
-            repeats = self.repeats
-            kept, rejected = self._kept(events, rejected, known_rejected)
-            if events.num_rows > self.repeats - repeats or rejected:
-                self._failures = 0
-                self._serving = host
-            self._silence = 0.0 if messages else self._silence + _TICK_SEC
-            yield Batch(kept, rejected, host.name, self._silence)
+    def _note(self, text: str) -> None:
+        if self.on_note:
+            self.on_note(text)
 
-    def _kept(
-        self, events: pa.RecordBatch, rejected: tuple[Rejected, ...], known_rejected: set[bytes]
-    ) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
-        """What is new, and passes the filter also on our side."""
-        fresh = self._recent.fresh(events)
-        self.repeats += fresh.count(False)
+    async def _read(self, server: Server, resumption: Resumption) -> AsyncIterator[Batch]:
+        """What is new on one connection, until it ends."""
+        cursor = resumption.cursor(server.host)
+        asked_at_us = _now_us()
+        bytes_before = self.bytes_received
+        async with server.connect(cursor) as connection:
+            self.connections += 1
+            resumption.live_since(asked_at_us - REWIND_US)
+            opening = resumption.opening(cursor)
+            known_rejected = resumption.recent.rejected()
+            quiet = 0.0
+            while True:
+                messages = await connection.receive(_TICK_SEC)
+                self.bytes_received = bytes_before + connection.bytes_received
+                if not messages:
+                    if connection.ended is not None:
+                        break
+                    quiet += _TICK_SEC
+                    self._silence += _TICK_SEC
+                    yield Batch(_NOTHING, (), server.host.name, server.wire, self._silence)
+                    if quiet >= self.stall_sec:
+                        raise _Stalled(server.host, quiet, await server.shows_life())
+                    continue
+                quiet = self._silence = 0.0
+                texts = server.texts(messages)
+                while decoded := await asyncio.to_thread(_decode_next, texts, server):
+                    for notice in decoded.notices:
+                        self._note(f"{server.host.name}: {notice.name}: {notice.message}")
+                    yield self._new(decoded, server, resumption, opening, known_rejected)
+        server.ended(connection)
+        self._end(f"{server.host.name}: {connection.ended}")
+
+    def _new(
+        self,
+        decoded: Decoded,
+        server: Server,
+        resumption: Resumption,
+        opening: Opening,
+        known_rejected: set[bytes],
+    ) -> Batch:
+        """What is new in a part of a stream, and passes the filter also on our side."""
+        events, rejected = opening.trim(decoded.events, decoded.rejected)
+        fresh = resumption.saw(events, server.host)
+        repeats = fresh.count(False)
+        self.repeats += repeats
         keep = pc.and_(pa.array(fresh, pa.bool_()), self.subscription.mask(events))
         if rejected:
             digested = zip(rejected, digests(rejected), strict=True)
             rejected = tuple(message for message, digest in digested if digest not in known_rejected)
-            self._recent.reject(rejected)
+            resumption.recent.reject(rejected)
             before = [0, *accumulate(keep.to_pylist())]
             rejected = tuple(replace(message, after=before[message.after]) for message in rejected)
-        return events.filter(keep), rejected
-
-    async def _pause(self) -> None:
-        """At once while there is progress; growing and jittered when there is none."""
-        if self._failures:
-            pause = min(_FIRST_PAUSE_SEC * 2 ** (self._failures - 1), _MAX_PAUSE_SEC)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        self._failures += 1
+        self._progress += len(fresh) - repeats + len(rejected)
+        return Batch(events.filter(keep), rejected, server.host.name, server.wire, 0.0)
 
 
-def _from(
-    first: int, events: pa.RecordBatch, rejected: Sequence[Rejected]
-) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
-    """The part of a batch from its `first` event on; all of its rejected messages that do not lie before that."""
-    later = (replace(message, after=message.after - first) for message in rejected if message.after >= first)
-    return events.slice(first), tuple(later)
+def _decode_next(texts: Iterator[Sequence[bytes]], server: Server) -> Decoded | None:
+    part = next(texts, None)
+    if part is None:
+        return None
+    return decode(part, server.host.name, _now_us() + _CLOCK_SLACK_US, server.wire)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -3,52 +3,102 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
 
-from jetstream_pipeline.jetstream.errors import JetstreamError, Refused
+from jetstream_pipeline.jetstream.errors import (
+    Busy,
+    CursorTooOld,
+    JetstreamError,
+    NotOffered,
+    Refused,
+    RetiredDictionary,
+)
 from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.request import Request
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _BUFFER_BYTES = 32 * 1024 * 1024
 _BATCH_MESSAGES = 20_000
 _OPEN_TIMEOUT_SEC = 10
 _CLOSE_TIMEOUT_SEC = 1
-_PING_INTERVAL_SEC = 30
-_PING_TIMEOUT_SEC = 120
 _REASON_CHARS = 300
+_NOT_OFFERED = (404, 405, 501)
+_COME_AGAIN = (429, 500, 502, 503, 504)
+_V2_ERRORS = {"UnknownZstdDictionary": RetiredDictionary, "CursorTooOld": CursorTooOld}
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """How a silent host is told from a dead one: after so much silence it is pinged, and has so long to answer."""
+
+    silence_sec: float = 20.0
+    answer_sec: float = 15.0
 
 
 class Connection:
     """An open stream. `receive` hands over what has come; `ended` says why no more will."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, liveness: Liveness) -> None:
         self._socket = socket
+        self._liveness = liveness
         self._messages: list[bytes] = []
         self._bytes = 0
         self._change = asyncio.Condition()
+        self._arrivals = 0
+        self.bytes_received = 0
         self.ended: str | None = None
-        self._reader = asyncio.create_task(self._read())
+        self.oversized = False
+        """Whether it ended because a message was larger than we take."""
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
 
     async def _read(self) -> None:
         try:
             while True:
                 data = await self._socket.recv(decode=False)
+                self._arrivals += 1
+                self.bytes_received += len(data)
                 if self._bytes >= _BUFFER_BYTES:
                     async with self._change:
                         await self._change.wait_for(lambda: self._bytes < _BUFFER_BYTES)
+                    self._arrivals += 1
                 self._messages.append(data)
                 self._bytes += len(data)
                 if len(self._messages) == 1:
                     async with self._change:
                         self._change.notify_all()
         except ConnectionClosed as error:
-            reason = str(error)
+            self.oversized = error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG
+            await self._end(str(error))
+
+    async def _watch(self) -> None:
+        """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
+        while self.ended is None:
+            arrivals = self._arrivals
+            await asyncio.sleep(self._liveness.silence_sec)
+            if self._arrivals != arrivals or self._bytes >= _BUFFER_BYTES:
+                continue
+            try:
+                answer = await self._socket.ping()
+                await asyncio.wait_for(answer, self._liveness.answer_sec)
+            except TimeoutError:
+                if self._arrivals == arrivals:
+                    silence = self._liveness.silence_sec + self._liveness.answer_sec
+                    await self._end(f"no sign of life for {silence:g} s")
+            except ConnectionClosed:
+                return
+
+    async def _end(self, reason: str) -> None:
         async with self._change:
-            self.ended = reason
+            self.ended = self.ended or reason
             self._change.notify_all()
 
     async def receive(self, timeout: float) -> list[bytes]:
@@ -66,40 +116,68 @@ class Connection:
     async def close(self) -> None:
         """Leave at once: a host in mid-replay would keep sending for as long as a polite farewell takes."""
         self._socket.transport.abort()
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @asynccontextmanager
-async def connected(host: Host, url: str) -> AsyncIterator[Connection]:
-    """Connect to `url` on `host`. Refused for a 4xx, JetstreamError for whatever may pass."""
-    with _told(host):
+async def connected(host: Host, request: Request, liveness: Liveness | None = None) -> AsyncIterator[Connection]:
+    """Open `request` on `host`. Refused where asking again will not help, JetstreamError for whatever may pass."""
+    with _told(host, request):
         socket = await connect(
-            url,
+            request.url,
+            subprotocols=[Subprotocol(request.subprotocol)] if request.subprotocol else None,
             compression=None,
-            max_size=_MAX_MESSAGE_BYTES,
+            max_size=MAX_MESSAGE_BYTES,
             open_timeout=_OPEN_TIMEOUT_SEC,
             close_timeout=_CLOSE_TIMEOUT_SEC,
-            ping_interval=_PING_INTERVAL_SEC,
-            ping_timeout=_PING_TIMEOUT_SEC,
+            ping_interval=None,
         )
-    connection = Connection(socket)
+    connection = Connection(socket, liveness or Liveness())
     try:
+        with _told(host, request):
+            if socket.subprotocol != request.subprotocol:
+                raise NotOffered(f"{host.name} does not speak {request.subprotocol}")
+            if request.hello:
+                await socket.send(request.hello)
         yield connection
     finally:
         await connection.close()
 
 
 @contextmanager
-def _told(host: Host) -> Iterator[None]:
+def _told(host: Host, request: Request) -> Iterator[None]:
     try:
         yield
     except InvalidStatus as error:
-        status = error.response.status_code
-        text = (error.response.body or b"").decode(errors="replace").strip()[:_REASON_CHARS]
-        message = f"{host.name} answered {status}{': ' + text if text else ''}"
-        if 400 <= status < 500 and status != 429:
-            raise Refused(f"{message}; check the host and the filters") from error
-        raise JetstreamError(message) from error
+        raise _refusal(host, request, error.response) from error
     except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
         raise JetstreamError(f"cannot reach {host.name} ({str(error) or type(error).__name__})") from error
+
+
+def _refusal(host: Host, request: Request, response: Response) -> JetstreamError | Refused:
+    status = response.status_code
+    text = (response.body or b"").decode(errors="replace").strip()
+    message = f"{host.name} answered {status}{': ' + text[:_REASON_CHARS] if text else ''}"
+    if request.subprotocol:
+        name = _xrpc_error(text)
+        if name in _V2_ERRORS:
+            return _V2_ERRORS[name](message)
+        if status in _NOT_OFFERED or (name is None and status < 500 and status not in _COME_AGAIN):
+            return NotOffered(message)
+    if status in _COME_AGAIN:
+        return Busy(message)
+    if 400 <= status < 500:
+        return Refused(f"{message}; check the host and the filters")
+    return JetstreamError(message)
+
+
+def _xrpc_error(text: str) -> str | None:
+    """The name in the JSON that every refusal of an XRPC endpoint carries."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return None
+    name = answer.get("error") if isinstance(answer, dict) else None
+    return name if isinstance(name, str) else None

@@ -9,5 +9,21 @@ class JetstreamError(PipelineError):
     passing = True
 
 
+class Busy(JetstreamError):
+    """The host is there and asks to be left alone for a while."""
+
+
+class NotOffered(JetstreamError):
+    """The host does not speak the wire that it was asked for."""
+
+
+class RetiredDictionary(JetstreamError):
+    """The host has another compression dictionary by now."""
+
+
+class CursorTooOld(JetstreamError):
+    """The host no longer has the sequence number that it was asked for."""
+
+
 class Refused(InvalidInput):
     """The host understood the request and refused it: asking again will not help."""

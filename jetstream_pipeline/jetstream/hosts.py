@@ -7,13 +7,17 @@ from urllib.parse import urlsplit
 
 from jetstream_pipeline.errors import InvalidInput
 
-PUBLIC_HOSTS = (
-    "jetstream1.us-east.bsky.network",
-    "jetstream2.us-east.bsky.network",
-    "jetstream1.us-west.bsky.network",
-    "jetstream2.us-west.bsky.network",
-)
-"""The public v1 instances, as of August 2026."""
+SHORT_NAMES = {
+    "us-east-1": "jetstream1.us-east.bsky.network",
+    "us-east-2": "jetstream2.us-east.bsky.network",
+    "us-west-1": "jetstream1.us-west.bsky.network",
+    "us-west-2": "jetstream2.us-west.bsky.network",
+    "us-east": "jetstream.us-east.bsky.network",
+    "us-west": "jetstream.us-west.bsky.network",
+}
+"""The public instances, as of August 2026: four that answer v1 only, then two that answer v2 too."""
+
+PUBLIC_HOSTS = tuple(SHORT_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class Host:
 
     @classmethod
     def parse(cls, text: str) -> Host:
-        """A host name (`jetstream1.us-east.bsky.network`, reached by wss) or a `ws://`/`wss://` address."""
-        address = text.strip()
+        """A short name (`us-east-1`), a host name (reached by wss), or a `ws://`/`wss://` address."""
+        address = SHORT_NAMES.get(text.strip(), text.strip())
         if "://" not in address:
             address = f"wss://{address}"
         try:
@@ -37,6 +41,13 @@ class Host:
             raise InvalidInput(f"{text!r} is not a host: {error}") from None
         plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or not plain or any(c.isspace() for c in address):
-            raise InvalidInput(f"{text!r} is not a host; write a host name, ws://HOST:PORT or wss://HOST[:PORT]")
+            raise InvalidInput(
+                f"{text!r} is not a host; write a short name (us-east-1), a host name, ws://HOST:PORT or wss://HOST"
+            )
         name = parts.hostname if port is None else f"{parts.hostname}:{port}"
         return cls(name, f"{parts.scheme}://{parts.netloc}")
+
+    @property
+    def web_address(self) -> str:
+        """The same server's address for plain requests: `http(s)://HOST[:PORT]`."""
+        return self.address.replace("ws", "http", 1)

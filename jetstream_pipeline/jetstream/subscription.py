@@ -6,17 +6,17 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.events.schema import COMMIT
+from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, IDENTITY
 
 MAX_COLLECTIONS = 100
-MAX_DIDS_IN_URL = 200
-"""More fill a URL, as the protocol says; a host itself takes 10,000 by another way."""
+MAX_DIDS = 10_000
+KINDS = (COMMIT, IDENTITY, ACCOUNT)
+"""What a stream is made of on every wire. (The v2 wire's sync events would be missing on the other.)"""
 
 _AUTHORITY = r"[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
 _NSID = re.compile(rf"^{_AUTHORITY}\.[a-zA-Z][a-zA-Z0-9]{{0,62}}$")
@@ -26,10 +26,14 @@ _DID = re.compile(r"^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$")
 
 @dataclass(frozen=True)
 class Subscription:
-    """A filter: collections (NSIDs, or prefixes ending in `.*`) and DIDs. Empty means all."""
+    """A filter: collections (NSIDs, or prefixes ending in `.*`), DIDs and kinds. Empty means all.
+
+    Collections constrain commits only, as on the wire.
+    """
 
     collections: tuple[str, ...] = ()
     dids: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for collection in self.collections:
@@ -38,28 +42,31 @@ class Subscription:
         for did in self.dids:
             if not _DID.match(did):
                 raise InvalidInput(f"{did!r} is not a DID; write did:plc:… or did:web:…")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise InvalidInput(f"{kind!r} is not a kind of event; write {', '.join(KINDS)}")
         for what, given, limit in (
             ("collections", self.collections, MAX_COLLECTIONS),
-            ("DIDs", self.dids, MAX_DIDS_IN_URL),
+            ("DIDs", self.dids, MAX_DIDS),
         ):
             if len(given) > limit:
                 raise InvalidInput(f"{len(given)} {what} are too many: {limit} at most in one subscription")
 
     @property
+    def wanted_kinds(self) -> tuple[str, ...]:
+        return tuple(kind for kind in KINDS if not self.kinds or kind in self.kinds)
+
+    @property
     def fingerprint(self) -> str:
         """The filter's identity: equal exactly where the same events are let through."""
-        canonical = json.dumps([sorted(set(self.collections)), sorted(set(self.dids))])
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-    def url(self, address: str, cursor: int) -> str:
-        """The v1 stream's address for this filter from a cursor (unix microseconds)."""
-        query = [("wantedCollections", name) for name in self.collections]
-        query += [("wantedDids", did) for did in self.dids]
-        return f"{address}/subscribe?{urlencode([*query, ('cursor', str(cursor))])}"
+        parts = [sorted(set(self.collections)), sorted(set(self.dids))]
+        if self.wanted_kinds != KINDS:
+            parts.append(list(self.wanted_kinds))
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def mask(self, events: pa.RecordBatch) -> pa.Array:
-        """Which events the filter lets through, as a v1 host does: collections constrain commits only."""
-        wanted = pa.array([True] * events.num_rows, pa.bool_())
+        """Which events the filter lets through."""
+        wanted = pc.is_in(events["kind"], value_set=pa.array(self.wanted_kinds, pa.string()))
         if self.collections:
             exact = [name for name in self.collections if not name.endswith("*")]
             passed = pc.or_(

@@ -57,10 +57,12 @@ class _Tally:
         self.kinds: Counter[str] = Counter()
         self.collections: Counter[str] = Counter()
         self.hosts: dict[str, None] = {}
+        self.wires: dict[str, None] = {}
         self.quarantined = 0
 
-    def add(self, kept: pa.RecordBatch, host: str) -> None:
-        self.hosts.setdefault(host)
+    def add(self, kept: pa.RecordBatch, batch: Batch) -> None:
+        self.hosts.setdefault(batch.host)
+        self.wires.setdefault(batch.wire)
         if kept.num_rows == 0:
             return
         self.events += kept.num_rows
@@ -134,7 +136,7 @@ async def _replay(
         if on_progress:
             on_progress(Progress(tally.events, tally.position_us, time.monotonic() - began, note))
 
-    client = StreamClient(hosts, subscription, on_ending=report)
+    client = StreamClient(hosts, subscription, on_note=report)
     cursor = window.start_us - _LEAD_US
     batches = client.batches(cursor)
     try:
@@ -159,7 +161,7 @@ async def _replay(
         counts_by_kind=dict(tally.kinds),
         counts_by_collection=dict(tally.collections),
         host=",".join(tally.hosts),
-        wire="v1",
+        wire=",".join(tally.wires),
         cursor=cursor,
         connections=[
             *client.endings,
@@ -181,7 +183,7 @@ def _keep(batch: Batch, edges: Edges, tally: _Tally, files: StagedWindow) -> Non
         files.add_rejected(quarantined(messages, received_at=datetime.now(UTC), host=batch.host))
         tally.quarantined += len(messages)
     files.add(kept)
-    tally.add(kept, batch.host)
+    tally.add(kept, batch)
     if batch.events.num_rows:
         tally.position_us = max(tally.position_us, pc.max(batch.events["time_us"]).as_py())
 

@@ -1,0 +1,127 @@
+"""One host as a client has come to know it: its wire, its compression, what it refuses. Which host to ask, and from
+where, is the client's to decide."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
+from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, Liveness, connected
+from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
+from jetstream_pipeline.jetstream.errors import JetstreamError, NotOffered, Refused, RetiredDictionary
+from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.request import MAX_DIDS_IN_URL, request
+from jetstream_pipeline.jetstream.subscription import Subscription
+
+_SIGN_OF_LIFE_SEC = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How hosts are spoken to."""
+
+    wire: Wire | None = None
+    """None: v2 where a host offers it."""
+    dictionaries: Dictionaries | None = None
+    """Where to find dictionaries; None: no compression."""
+    liveness: Liveness = field(default_factory=Liveness)
+
+
+class Server:
+    """Opens connections to one host, in the way that it has shown to understand."""
+
+    def __init__(self, host: Host, subscription: Subscription, options: Options, note: Callable[[str], None]) -> None:
+        self.host = host
+        self.refused: Refused | None = None
+        """Why asking this host again is pointless."""
+        self._subscription = subscription
+        self._options = options
+        self._note = note
+        too_many_dids = len(subscription.dids) > MAX_DIDS_IN_URL
+        self.wire = options.wire or (Wire.V1 if too_many_dids else Wire.V2)
+        self._dictionaries = options.dictionaries
+        self._dictionary: Dictionary | None = None
+        self._decompressor: Decompressor | None = None
+        self._retired = 0
+        self._largest = 0
+
+    @asynccontextmanager
+    async def connect(self, cursor: int | None) -> AsyncIterator[Connection]:
+        """A connection from `cursor` on. Refused or JetstreamError where there is none to be had."""
+        await self._find_dictionary()
+        asked = request(
+            self.host,
+            self.wire,
+            self._subscription,
+            cursor,
+            dictionary=self._dictionary,
+            max_message_bytes=self._largest,
+        )
+        async with connected(self.host, asked, self._options.liveness) as connection:
+            self._retired = 0
+            yield connection
+
+    def texts(self, messages: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """The messages decompressed, in parts of bounded size."""
+        return self._decompressor.parts(messages) if self._decompressor else iter((messages,))
+
+    async def adapt(self, error: JetstreamError | Refused) -> bool:
+        """Ask in another way from now on, where the error says which; whether there is one."""
+        match error:
+            case NotOffered() if self.wire is Wire.V2 and self._options.wire is None:
+                self.wire, self._dictionary = Wire.V1, None
+            case NotOffered():
+                self.refused = Refused(f"{error}; ask it without --wire {self.wire}")
+                return False
+            case RetiredDictionary() if self._retired == 0:
+                await self._renew_dictionary()
+            case RetiredDictionary() | OtherDictionary():
+                self._give_up_compression(str(error))
+            case Refused():
+                self.refused = error
+                return False
+            case _:
+                return False
+        return True
+
+    def ended(self, connection: Connection) -> None:
+        """Learn from how a connection ended: what is too large for us is not asked for again."""
+        if connection.oversized and not self._largest:
+            self._largest = MAX_MESSAGE_BYTES
+            self._note(f"{self.host.name}: left out a message of more than {MAX_MESSAGE_BYTES} bytes")
+
+    async def shows_life(self) -> bool:
+        """Whether the host sends anything at all to somebody who asks for everything."""
+        everything = request(self.host, self.wire, Subscription(), None)
+        try:
+            async with connected(self.host, everything, self._options.liveness) as connection:
+                return bool(await connection.receive(_SIGN_OF_LIFE_SEC))
+        except (JetstreamError, Refused):
+            return False
+
+    async def _find_dictionary(self) -> None:
+        if self._dictionaries is None or self._dictionary is not None:
+            return
+        try:
+            self._use(await self._dictionaries.find(self.host, self.wire))
+        except NoDictionary as error:
+            self._give_up_compression(str(error))
+
+    async def _renew_dictionary(self) -> None:
+        assert self._dictionaries is not None, "only who asks for compression is told of a retired dictionary"
+        self._retired += 1
+        try:
+            self._use(await self._dictionaries.renew(self.host))
+        except NoDictionary as error:
+            self._give_up_compression(str(error))
+
+    def _use(self, dictionary: Dictionary) -> None:
+        self._dictionary = dictionary
+        self._decompressor = Decompressor(dictionary)
+
+    def _give_up_compression(self, reason: str) -> None:
+        self._dictionaries = self._dictionary = self._decompressor = None
+        self._note(f"{self.host.name}: going on without compression: {reason}")
