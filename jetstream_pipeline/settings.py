@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         description="Collections of the default stream `network`, comma-separated; prefixes as app.bsky.graph.*",
     )
     first_hour: datetime = Field("2026-01-01", validate_default=True, description="The first hourly partition (UTC).")
+    zstd_dictionary: Path | None = Field(
+        None, description="File with the v1 hosts' compression dictionary, instead of fetching the public one."
+    )
     settle_minutes: int = Field(
         5, ge=0, le=59, description="Minutes after an hour's end before the schedule replays it."
     )
@@ -104,6 +107,6 @@ def described() -> list[tuple[str, str, str]]:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default)
+        shown = ",".join(default) if isinstance(default, tuple) else "none" if default is None else str(default)
         rows.append((_PREFIX + name.upper(), field.description or "", shown))
     return rows

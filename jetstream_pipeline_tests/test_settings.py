@@ -29,6 +29,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
         "JETSTREAM_SETTLE_MINUTES": "7",
+        "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
     }
     assert set(values) == {name for name, _, _ in described()}
     for name, value in values.items():
@@ -37,6 +38,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.data_dir == Path("/somewhere")
     assert settings.hosts == ("ws://127.0.0.1:6008", "example.org")
     assert settings.collections == ("app.bsky.graph.*",)
+    assert settings.zstd_dictionary == Path("/some/file")
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
     assert settings.settle_minutes == 7
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.cache import Cache
 from jetstream_pipeline.storage.lake import Lake, check_name
 from jetstream_pipeline.window import Window
 
@@ -43,6 +44,11 @@ class DataDirectory:
         """Where the messages of a window that could not be read are kept."""
         hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
         return self.quarantine / check_name(stream) / hive / "messages.parquet"
+
+    @property
+    def cache(self) -> Cache:
+        """What was fetched from the network and can be fetched again."""
+        return Cache(self.root / "cache")
 
     @property
     def warehouse(self) -> Path:
