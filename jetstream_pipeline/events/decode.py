@@ -15,6 +15,7 @@ from jetstream_pipeline.events.wires import MAX_TIME_US, Fields, Notice, Wire, r
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """A larger message goes to quarantine: the network's own limit for a record is a quarter of this."""
 
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ = {Wire.V1: read_v1, Wire.V2: read_v2}
 
 
@@ -72,6 +73,8 @@ def _reason(error: Exception) -> str:
 def _row(message: bytes, latest_us: int, wire: Wire) -> _Row | Notice:
     if len(message) > MAX_EVENT_BYTES:
         raise ValueError(f"larger than {MAX_EVENT_BYTES} bytes")
+    if message.startswith(_ZSTD_MAGIC):
+        raise ValueError("a zstd frame that does not become an event: broken, or too large")
     message.decode()
     try:
         fields, read = _READ[wire](message), message

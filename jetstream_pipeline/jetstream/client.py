@@ -83,6 +83,7 @@ class StreamClient:
         """Why the last connections ended, in order."""
         self.connections = 0
         self.repeats = 0
+        self.messages_received = 0
         self.bytes_received = 0
         self._servers = [Server(host, self.subscription, self.options, self._note) for host in self.hosts]
         self._turn = 0
@@ -184,6 +185,7 @@ class StreamClient:
                         raise _Stalled(server.host, quiet, await server.shows_life())
                     continue
                 quiet = self._silence = 0.0
+                self.messages_received += len(messages)
                 texts = server.texts(messages)
                 while decoded := await asyncio.to_thread(_decode_next, texts, server):
                     for notice in decoded.notices:

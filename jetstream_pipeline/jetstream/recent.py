@@ -17,7 +17,6 @@ _MIN_KEYS = 20_000
 """Kept however old: a host that crashed witnesses its last few thousand events again, at later times."""
 _MAX_KEYS = 500_000
 _WITNESSES = 3
-"""One event's time proves nothing: it may have been imported, or be wrong."""
 _COMMIT_IDENTITY = ("did", "kind", "rev", "collection", "rkey", "operation")
 _SEPARATOR = "\x1f"
 
@@ -50,6 +49,22 @@ def digests(rejected: Iterable[Rejected]) -> list[bytes]:
     return [hashlib.sha256(message.message).digest() for message in rejected]
 
 
+class Position:
+    """How far a stream has come: the third-latest time seen, since one event's time may be imported or wrong."""
+
+    def __init__(self) -> None:
+        self._latest: list[int] = []
+
+    @property
+    def time_us(self) -> int:
+        """Unix microseconds; 0 before anything came. Never steps back."""
+        return self._latest[0] if self._latest else 0
+
+    def add(self, times: pa.Array) -> None:
+        latest = times.take(pc.top_k_unstable(times, _WITNESSES))
+        self._latest = sorted([*self._latest, *latest.to_pylist()])[-_WITNESSES:]
+
+
 @dataclass(frozen=True)
 class _Stretch:
     ends_at: int
@@ -65,12 +80,12 @@ class Recent:
         self._stretches: deque[_Stretch] = deque()
         self._keys: set[str] = set()
         self._size = 0
-        self._latest: list[int] = []
+        self._position = Position()
 
     @property
     def position(self) -> int:
-        """How far the stream has come, in unix microseconds: the third-latest time seen. Never steps back."""
-        return self._latest[0] if self._latest else 0
+        """How far the stream has come, in unix microseconds."""
+        return self._position.time_us
 
     def known(self, events: pa.RecordBatch) -> bool:
         """Whether the first event has been seen."""
@@ -84,9 +99,7 @@ class Recent:
             result.append(key not in self._keys)
             self._keys.add(key)
         new = [key for key, is_new in zip(keys, result, strict=True) if is_new]
-        times = events["time_us"].filter(pa.array(result, pa.bool_()))
-        latest = times.take(pc.top_k_unstable(times, _WITNESSES))
-        self._latest = sorted([*self._latest, *latest.to_pylist()])[-_WITNESSES:]
+        self._position.add(events["time_us"].filter(pa.array(result, pa.bool_())))
         self._add(_Stretch(self.position, new, ()))
         return result
 

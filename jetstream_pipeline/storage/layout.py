@@ -43,7 +43,11 @@ class DataDirectory:
     def quarantine_path(self, stream: str, window: Window) -> Path:
         """Where the messages of a window that could not be read are kept."""
         hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
-        return self.quarantine / check_name(stream) / hive / "messages.parquet"
+        return self.quarantine_folder(stream) / hive / "messages.parquet"
+
+    def quarantine_folder(self, stream: str) -> Path:
+        """Where a stream's or a queue's messages are kept that could not be read."""
+        return self.quarantine / check_name(stream)
 
     @property
     def cache(self) -> Cache:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jetstream_pipeline.storage.files import replacing
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -52,3 +57,12 @@ def quarantined(messages: Sequence[Unreadable], *, received_at: datetime, host: 
         for unreadable in messages
     ]
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
+    """Write rows of `QUARANTINE_SCHEMA` that belong to no window into a file of their own below a stream's folder."""
+    hive = folder / f"date={received_at:%Y-%m-%d}" / f"hour={received_at:%H}"
+    path = hive / f"messages-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_batches([rows]), temporary)
+    return path

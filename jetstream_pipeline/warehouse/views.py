@@ -98,7 +98,7 @@ def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
 
 
 def _quarantine_files(data: DataDirectory) -> dict[str, str]:
-    pattern = "date=*/hour=*/messages.parquet"
+    pattern = "date=*/hour=*/messages*.parquet"
     streams = sorted(path for path in data.quarantine.glob("*") if next(path.glob(pattern), None))
     return {path.name: f"{glob_safe(path.resolve())}/{pattern}" for path in streams}
 

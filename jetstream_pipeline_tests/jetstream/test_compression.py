@@ -1,0 +1,177 @@
+"""Compressed messages become exactly the plain ones; bombs, garbage and foreign dictionaries do no harm."""
+
+import asyncio
+import hashlib
+import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.events.decode import MAX_EVENT_BYTES, decode
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream import compression, dictionaries
+from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
+from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
+from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline_tests.reference import reference
+
+
+def trained(number: int) -> Dictionary:
+    samples = [b'{"did":"did:plc:%d","kind":"commit","text":"%d"}' % (i, i * 7919) for i in range(2000)]
+    return Dictionary(zstandard.train_dictionary(4096, samples, k=256, d=8, dict_id=number).as_bytes())
+
+
+def compressed(text: bytes, dictionary: Dictionary | None = None, *, with_size: bool = True) -> bytes:
+    data = None if dictionary is None else zstandard.ZstdCompressionDict(dictionary.content)
+    return zstandard.ZstdCompressor(dict_data=data, write_content_size=with_size).compress(text)
+
+
+def read(dictionary: Dictionary, *messages: bytes) -> list[bytes]:
+    return [text for part in Decompressor(dictionary).parts(messages) for text in part]
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "frames", "plain"),
+    [
+        ("dictionaries/v1-legacy.zdict", "server/v1_zstd.bin", "server/v1_frames.jsonl"),
+        ("dictionaries/v2-20260811.zdict", "server/v2_zstd.bin", "server/v2_zstd.txt"),
+    ],
+)
+def test_a_server_s_frames_become_exactly_its_plain_messages(dictionary: str, frames: str, plain: str) -> None:
+    data, messages = reference(frames).read_bytes(), []
+    while data:
+        (size,) = struct.unpack_from("<I", data)
+        messages.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    assert read(Dictionary(reference(dictionary).read_bytes()), *messages) == reference(plain).read_bytes().splitlines()
+
+
+def test_the_checksum_is_that_of_the_real_dictionary() -> None:
+    content = reference("dictionaries/v1-legacy.zdict").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == dictionaries.V1_SHA256
+    assert Dictionary(content).number == 1612007021
+
+
+@pytest.mark.parametrize("with_size", [True, False])
+def test_a_message_that_grows_too_large_stays_compressed_and_is_handed_back(with_size: bool) -> None:
+    ours = trained(7)
+    bomb = compressed(b"a" * (MAX_EVENT_BYTES + 1), ours, with_size=with_size)
+    assert read(ours, bomb, compressed(b"after", ours)) == [bomb, b"after"]
+    (rejected,) = decode([bomb], "host").rejected
+    assert rejected.message == bomb
+    assert "zstd" in rejected.reason
+
+
+def test_plain_and_broken_messages_are_left_as_they_are() -> None:
+    ours = trained(7)
+    broken = compressed(b"text" * 100, ours)[:-3]
+    assert read(ours, b"{}", broken, compressed(b"no dictionary"), b"") == [b"{}", broken, b"no dictionary", b""]
+
+
+def test_another_dictionary_is_told() -> None:
+    with pytest.raises(OtherDictionary, match="8, not 7"):
+        read(trained(7), compressed(b"text", trained(8)))
+
+
+def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "_PART_BYTES", 1000)
+    ours = trained(7)
+    texts = [bytes([65 + i]) * 400 for i in range(10)]
+    parts = list(Decompressor(ours).parts([compressed(text, ours) for text in texts]))
+    assert [text for part in parts for text in part] == texts
+    assert max(sum(map(len, part)) for part in parts) <= 1200
+
+
+class Web:
+    """Serves one content, or nothing."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+        self.paths: list[str] = []
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.paths.append(self.path)
+                self.send_response(404 if web.content is None else 200)
+                self.end_headers()
+                self.wfile.write(web.content or b"")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    served = Web()
+    thread = threading.Thread(target=served.server.serve_forever)
+    thread.start()
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+    thread.join()
+
+
+def find(known: Dictionaries, wire: Wire, web: Web) -> Dictionary:
+    return asyncio.run(known.find(Host.parse(f"ws://{web.address}"), wire))
+
+
+def test_a_v2_dictionary_is_fetched_from_its_host_once_and_again_when_it_retired(web: Web) -> None:
+    cache: dict[str, bytes] = {}
+    web.content = trained(7).content
+    assert find(Dictionaries(cache), Wire.V2, web).number == 7
+    web.content = trained(8).content
+    assert find(Dictionaries(cache), Wire.V2, web).number == 7
+    assert web.paths == ["/xrpc/network.bsky.jetstream.getZstdDictionary"]
+    host = Host.parse(f"ws://{web.address}")
+    assert asyncio.run(Dictionaries(cache).renew(host)).number == 8
+    assert find(Dictionaries(cache), Wire.V2, web).number == 8
+
+
+def test_the_v1_dictionary_is_fetched_once_and_only_the_real_one_is_taken(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache: dict[str, bytes] = {}
+    known = Dictionaries(cache, v1_url=f"http://{web.address}/v1.zdict")
+    web.content = trained(7).content
+    with pytest.raises(NoDictionary, match="checksum"):
+        find(known, Wire.V1, web)
+    monkeypatch.setattr(dictionaries, "V1_SHA256", hashlib.sha256(web.content).hexdigest())
+    assert find(known, Wire.V1, web).number == 7
+    web.content = None
+    assert find(known, Wire.V1, web).number == 7
+    cache["v1.zdict"] = trained(9).content
+    with pytest.raises(NoDictionary, match="answered 404"):
+        find(known, Wire.V1, web)
+
+
+def test_a_file_of_one_s_own_comes_first(web: Web, tmp_path: Path) -> None:
+    path = tmp_path / "own.zdict"
+    path.write_bytes(trained(5).content)
+    assert find(Dictionaries({}, v1_file=path, v1_url="http://127.0.0.1:1/"), Wire.V1, web).number == 5
+
+
+@pytest.mark.parametrize("content", [None, b"not a dictionary"])
+def test_a_file_that_is_none_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "own.zdict"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInput, match="JETSTREAM_ZSTD_DICTIONARY"):
+        Dictionaries({}, v1_file=path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html>", b"\x37\xa4\x30\xec" + bytes(5_000_000)])
+def test_what_is_no_dictionary_is_told_in_one_line(web: Web, content: bytes | None) -> None:
+    web.content = content
+    with pytest.raises(NoDictionary) as told:
+        find(Dictionaries({}), Wire.V2, web)
+    assert web.address in str(told.value)
+    assert "\n" not in str(told.value)
