@@ -50,6 +50,10 @@ class DataDirectory:
         return self.quarantine / check_name(stream)
 
     @property
+    def queues(self) -> Path:
+        return self.root / "queues"
+
+    @property
     def cache(self) -> Cache:
         """What was fetched from the network and can be fetched again."""
         return Cache(self.root / "cache")

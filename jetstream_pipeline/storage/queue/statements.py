@@ -1,0 +1,185 @@
+"""The tables of a queue's file, and every statement upon them. Transactions, and what they mean, belong to `queue`.
+
+`items` is for people too: whoever opens the file with DuckDB sees what waits there. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jetstream_pipeline.storage.queue.items import QueueItem
+
+SCHEMA = """
+CREATE TABLE items (id BIGINT, payload VARCHAR, metadata VARCHAR, created_at TIMESTAMP, status VARCHAR,
+    attempts INTEGER, available_at TIMESTAMP, lease_until TIMESTAMP, reason VARCHAR, token VARCHAR);
+CREATE TABLE counters (next_id BIGINT, added BIGINT, acknowledged BIGINT, purged BIGINT, keys BIGINT);
+INSERT INTO counters VALUES (1, 0, 0, 0, 0);
+CREATE TABLE keys (number BIGINT, key UUID);
+CREATE TABLE batches (key UUID);
+CREATE TABLE bookmarks (name VARCHAR, text VARCHAR);
+"""
+PENDING = "status = 'pending' AND available_at <= $now"
+EXPIRED = "status = 'claimed' AND lease_until <= $now"
+CHOSEN = "(id, token) IN (SELECT (id, token) FROM chosen)"
+"""The items given to `choose`, as long as they are claimed by whoever holds them."""
+
+_ITEM = "id, payload, metadata, created_at, status, attempts, lease_until, reason, token"
+_KEYS_REMEMBERED = 200_000
+
+Connection = duckdb.DuckDBPyConnection
+
+
+def insert(connection: Connection, payloads: Sequence[str], metadata: str, now: datetime) -> None:
+    """Append items in this order."""
+    rows = {"number": range(len(payloads)), "payload": pa.array(payloads, pa.string())}
+    connection.register("incoming", pa.table(rows))
+    connection.execute(
+        "INSERT INTO items SELECT next_id + number, payload, $metadata, $now, 'pending', 0, $now, NULL, NULL, NULL "
+        "FROM incoming, counters ORDER BY number",
+        {"metadata": metadata, "now": now},
+    )
+    count(connection, "next_id", len(payloads))
+    count(connection, "added", len(payloads))
+
+
+def count(connection: Connection, counter: str, number: int) -> None:
+    connection.execute(f"UPDATE counters SET {counter} = {counter} + ?", [number])  # noqa: S608 - a constant's name
+
+
+def last_id(connection: Connection) -> int:
+    return int(_one(connection, "SELECT next_id - 1 FROM counters"))
+
+
+def choose(connection: Connection, items: Sequence[QueueItem]) -> None:
+    """The items that `CHOSEN` means from now on."""
+    numbers = pa.array([item.id for item in items], pa.int64())
+    tokens = pa.array([item.token for item in items], pa.string())
+    connection.register("chosen", pa.table({"id": numbers, "token": tokens}))
+
+
+def read(connection: Connection, condition: str, limit: int | None, **values: object) -> list[QueueItem]:
+    """Items in the order of their ids."""
+    first = "" if limit is None else f"LIMIT {int(limit)}"
+    query = f"SELECT {_ITEM} FROM items WHERE {condition} ORDER BY id {first}"  # noqa: S608 - constants
+    return [_item(row) for row in connection.execute(query, values or None).fetchall()]
+
+
+def claim(connection: Connection, items: Sequence[QueueItem], token: str, until: datetime) -> None:
+    choose(connection, items)
+    connection.execute(
+        "UPDATE items SET status = 'claimed', attempts = attempts + 1, lease_until = ?, token = ? "
+        "WHERE id IN (SELECT id FROM chosen)",
+        [until, token],
+    )
+
+
+def release(
+    connection: Connection, condition: str, max_attempts: int, reason: str, available_at: datetime, **values: object
+) -> set[int]:
+    """Claimed items become pending again, or dead after their last attempt; which."""
+    query = (
+        "UPDATE items SET status = CASE WHEN attempts >= $most THEN 'dead' ELSE 'pending' END, reason = $reason, "  # noqa: S608
+        f"available_at = $available_at, lease_until = NULL, token = NULL WHERE {condition} RETURNING id"
+    )
+    given = {"most": max_attempts, "reason": reason, "available_at": available_at, **values}
+    return _ids(connection, query, given)
+
+
+def extend(connection: Connection, until: datetime) -> set[int]:
+    query = f"UPDATE items SET lease_until = $until WHERE {CHOSEN} RETURNING id"  # noqa: S608 - a constant
+    return _ids(connection, query, {"until": until})
+
+
+def revive(connection: Connection, now: datetime) -> int:
+    """Dead items become pending, with all their attempts; how many."""
+    query = "UPDATE items SET status = 'pending', attempts = 0, available_at = $now WHERE status = 'dead' RETURNING id"
+    return len(_ids(connection, query, {"now": now}))
+
+
+def delete(connection: Connection, condition: str, **values: object) -> set[int]:
+    return _ids(connection, f"DELETE FROM items WHERE {condition} RETURNING id", values)  # noqa: S608 - constants
+
+
+def first_time(connection: Connection, key: str) -> bool:
+    """Whether a batch's key is new; it is known from then on."""
+    digest = _digest(key)
+    if _one(connection, "SELECT count(*) FROM batches WHERE key = ?", [digest]):
+        return False
+    connection.execute("INSERT INTO batches VALUES (?)", [digest])
+    return True
+
+
+def unknown(connection: Connection, keys: Sequence[str]) -> list[int]:
+    """Which of the keys are new, by their place; they are remembered from then on, and the oldest ones forgotten."""
+    digests = pa.array([_digest(key) for key in keys], pa.string())
+    connection.register("given", pa.table({"number": range(len(keys)), "key": digests}))
+    before = int(_one(connection, "SELECT keys FROM counters"))
+    new = _ids(
+        connection,
+        "INSERT INTO keys SELECT $before + number, key FROM "
+        "(SELECT min(number) AS number, key::UUID AS key FROM given GROUP BY ALL) "
+        "WHERE key NOT IN (SELECT key FROM keys) RETURNING number",
+        {"before": before},
+    )
+    count(connection, "keys", len(keys))
+    if (before + len(keys)) // _KEYS_REMEMBERED > before // _KEYS_REMEMBERED:
+        connection.execute("DELETE FROM keys WHERE number < ?", [before - _KEYS_REMEMBERED])
+    return sorted(number - before for number in new)
+
+
+def set_bookmark(connection: Connection, name: str, text: str) -> None:
+    connection.execute("DELETE FROM bookmarks WHERE name = ?", [name])
+    connection.execute("INSERT INTO bookmarks VALUES (?, ?)", [name, text])
+
+
+def bookmark(connection: Connection, name: str) -> str | None:
+    text: str | None = _one(connection, "SELECT max(text) FROM bookmarks WHERE name = ?", [name])
+    return text
+
+
+def figures(connection: Connection, now: datetime) -> dict[str, Any]:
+    """The columns of `QueueStats` but the size."""
+    query = (
+        "SELECT count(*) FILTER (status = 'pending') AS pending, count(*) FILTER (status = 'claimed') AS claimed, "  # noqa: S608
+        f"count(*) FILTER ({EXPIRED}) AS expired, count(*) FILTER (status = 'dead') AS dead, "
+        "(SELECT added FROM counters) AS added, (SELECT acknowledged FROM counters) AS acknowledged, "
+        "(SELECT purged FROM counters) AS purged, "
+        "min(created_at) FILTER (status = 'pending') AS oldest_pending_at FROM items"
+    )
+    result = connection.execute(query, {"now": now})
+    names = [column[0] for column in result.description or ()]
+    row = dict(zip(names, result.fetchone() or (), strict=True))
+    return row | {"oldest_pending_at": _utc(row["oldest_pending_at"])}
+
+
+def _digest(key: str) -> str:
+    return uuid.UUID(bytes=hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).digest()).hex
+
+
+def _one(connection: Connection, query: str, values: list[object] | None = None) -> Any:
+    row = connection.execute(query, values).fetchone()
+    assert row, "an aggregate has a row"
+    return row[0]
+
+
+def _ids(connection: Connection, query: str, values: dict[str, Any]) -> set[int]:
+    return {number for (number,) in connection.execute(query, values or None).fetchall()}
+
+
+def _item(row: tuple[Any, ...]) -> QueueItem:
+    number, payload, metadata, created_at, status, attempts, lease_until, reason, token = row
+    return QueueItem(
+        number, payload, json.loads(metadata), _utc(created_at), status, attempts, _utc(lease_until), reason, token
+    )
+
+
+def _utc(moment: datetime | None) -> Any:
+    return None if moment is None else moment.replace(tzinfo=UTC)
