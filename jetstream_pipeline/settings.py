@@ -11,6 +11,13 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jetstream_pipeline.errors import InvalidInput, PipelineError
+from jetstream_pipeline.handles.endpoints import (
+    PUBLIC_APPVIEW,
+    PUBLIC_PLC_DIRECTORY,
+    Endpoints,
+    check_address,
+    parse_server,
+)
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.window import Window, parse_time
@@ -50,6 +57,11 @@ class Settings(BaseSettings):
     settle_minutes: int = Field(
         5, ge=0, le=59, description="Minutes after an hour's end before the schedule replays it."
     )
+    appview: str = Field(PUBLIC_APPVIEW, description="The AppView that is asked first for the DID of a handle.")
+    plc_directory: str = Field(PUBLIC_PLC_DIRECTORY, description="The directory of did:plc documents.")
+    dns_server: str = Field(
+        "", description="DNS server for handles and their hosts, HOST[:PORT]; where empty, the system's."
+    )
 
     @field_validator("hosts", "collections", mode="before")
     @classmethod
@@ -80,6 +92,18 @@ class Settings(BaseSettings):
             return Window.hour(moment).start
         return value
 
+    @field_validator("appview", "plc_directory")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return _told(lambda: check_address(value))
+
+    @field_validator("dns_server")
+    @classmethod
+    def _check_server(cls, value: str) -> str:
+        if value:
+            _told(lambda: parse_server(value))
+        return value
+
     @classmethod
     def read(cls) -> Settings:
         """The settings of this process's environment; InvalidInput names the variable that is wrong."""
@@ -92,6 +116,9 @@ class Settings(BaseSettings):
 
     def parsed_hosts(self) -> tuple[Host, ...]:
         return tuple(Host.parse(name) for name in self.hosts)
+
+    def endpoints(self) -> Endpoints:
+        return Endpoints(self.appview, self.plc_directory, self.dns_server or None)
 
 
 def _told(check: Callable[[], _T]) -> _T:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.handles.endpoints import Endpoints
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS
 from jetstream_pipeline.settings import MAIN_COLLECTIONS, Settings, described
 
@@ -20,6 +21,7 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     settings = Settings.read()
     assert settings.data_dir == Path("data")
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
+    assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 
 def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
         "JETSTREAM_SETTLE_MINUTES": "7",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
+        "JETSTREAM_APPVIEW": "http://127.0.0.1:3000/",
+        "JETSTREAM_PLC_DIRECTORY": "http://localhost:3001",
+        "JETSTREAM_DNS_SERVER": "[::1]:5353",
     }
     assert set(values) == {name for name, _, _ in described()}
     for name, value in values.items():
@@ -41,6 +46,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.zstd_dictionary == Path("/some/file")
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
     assert settings.settle_minutes == 7
+    assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("JETSTREAM_COLLECTIONS", "posts"),
         ("JETSTREAM_FIRST_HOUR", "soon"),
         ("JETSTREAM_SETTLE_MINUTES", "90"),
+        ("JETSTREAM_APPVIEW", "public.api.bsky.app"),
+        ("JETSTREAM_PLC_DIRECTORY", "https://plc.directory/did"),
+        ("JETSTREAM_DNS_SERVER", "udp://9.9.9.9"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(

@@ -61,3 +61,8 @@ class DataDirectory:
     @property
     def warehouse(self) -> Path:
         return self.root / "jetstream.duckdb"
+
+    @property
+    def handles(self) -> Path:
+        """Which handle was whose, when, and who said so."""
+        return self.root / "handles.jsonl"
