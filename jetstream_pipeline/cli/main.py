@@ -12,6 +12,7 @@ from jetstream_pipeline.cli.demo import demo
 from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.simulate import simulate
 from jetstream_pipeline.cli.sql import sql
+from jetstream_pipeline.cli.stream import stream
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.settings import described
 
@@ -34,18 +35,23 @@ cli.add_command(demo)
 cli.add_command(replay)
 cli.add_command(simulate)
 cli.add_command(sql)
+cli.add_command(stream)
 
 
 def main() -> None:
+    run(cli, _NAME)
+
+
+def run(command: click.Command, name: str) -> None:
     """Run a command; what the user can mend is told in one line, with exit code 2."""
     try:
-        sys.exit(cli.main(prog_name=_NAME, standalone_mode=False))
+        sys.exit(command.main(prog_name=name, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as shown:
         click.echo(shown.message)
         sys.exit(2)
     except (PipelineError, click.ClickException) as error:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"{_NAME}: {' '.join(text.split())}", err=True)
+        click.echo(f"{name}: {' '.join(text.split())}", err=True)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)

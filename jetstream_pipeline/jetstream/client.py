@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jetstream_pipeline.events.decode import Decoded, Rejected, decode
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.events.wires import Wire
-from jetstream_pipeline.jetstream.errors import Busy, CursorTooOld, JetstreamError, Refused
+from jetstream_pipeline.jetstream.errors import Busy, CursorTooOld, JetstreamError, NotOffered, Refused
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.recent import digests
 from jetstream_pipeline.jetstream.resumption import REWIND_US, Opening, OtherNumbers, Resumption
@@ -53,6 +53,12 @@ class Batch:
     host: str
     wire: Wire
     silence: float
+
+    def filtered(self, keep: Sequence[bool]) -> Batch:
+        """The batch with only these of its events; its other messages stay between the same ones."""
+        before = [0, *accumulate(keep)]
+        rejected = tuple(replace(message, after=before[message.after]) for message in self.rejected)
+        return replace(self, events=self.events.filter(pa.array(keep, pa.bool_())), rejected=rejected)
 
 
 class _Stalled(JetstreamError):
@@ -105,7 +111,8 @@ class StreamClient:
                     yield batch
                 error: JetstreamError | Refused = JetstreamError(f"{self.endings[-1]}, and brought nothing new")
             except (JetstreamError, Refused) as caught:
-                self._end(str(caught))
+                if not isinstance(caught, NotOffered):
+                    self._end(str(caught))
                 error = caught
             mended = await self._mended(server, resumption, error)
             if self._progress > progress:
@@ -207,15 +214,13 @@ class StreamClient:
         fresh = resumption.saw(events, server.host)
         repeats = fresh.count(False)
         self.repeats += repeats
-        keep = pc.and_(pa.array(fresh, pa.bool_()), self.subscription.mask(events))
         if rejected:
             digested = zip(rejected, digests(rejected), strict=True)
             rejected = tuple(message for message, digest in digested if digest not in known_rejected)
             resumption.recent.reject(rejected)
-            before = [0, *accumulate(keep.to_pylist())]
-            rejected = tuple(replace(message, after=before[message.after]) for message in rejected)
         self._progress += len(fresh) - repeats + len(rejected)
-        return Batch(events.filter(keep), rejected, server.host.name, server.wire, 0.0)
+        keep = pc.and_(pa.array(fresh, pa.bool_()), self.subscription.mask(events))
+        return Batch(events, rejected, server.host.name, server.wire, 0.0).filtered(keep.to_pylist())
 
 
 def _decode_next(texts: Iterator[Sequence[bytes]], server: Server) -> Decoded | None:

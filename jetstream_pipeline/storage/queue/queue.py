@@ -87,7 +87,7 @@ class Queue:
             if idempotency_key is not None and not sql.first_time(connection, idempotency_key):
                 payloads = []
             elif keys is not None:
-                payloads = [payloads[number] for number in sql.unknown(connection, keys)]
+                payloads = [payloads[number] for number in sql.remember(connection, keys)]
             if payloads:
                 sql.insert(connection, payloads, described, self._now())
             if bookmark:
@@ -98,6 +98,12 @@ class Queue:
         """The text that was last stored under a name, together with the batch that it belongs to."""
         with self._file.opened() as connection:
             return sql.bookmark(connection, name)
+
+    def unknown(self, keys: Sequence[str]) -> list[bool]:
+        """Which keys are not among those remembered."""
+        with self._file.opened() as connection:
+            known = sql.known(connection, keys)
+        return [number not in known for number in range(len(keys))]
 
     @contextmanager
     def opened(self) -> Iterator[Queue]:

@@ -117,10 +117,15 @@ def first_time(connection: Connection, key: str) -> bool:
     return True
 
 
-def unknown(connection: Connection, keys: Sequence[str]) -> list[int]:
+def known(connection: Connection, keys: Sequence[str]) -> set[int]:
+    """Which of the keys are remembered, by their place."""
+    _give(connection, keys)
+    return _ids(connection, "SELECT number FROM given WHERE key::UUID IN (SELECT key FROM keys)", {})
+
+
+def remember(connection: Connection, keys: Sequence[str]) -> list[int]:
     """Which of the keys are new, by their place; they are remembered from then on, and the oldest ones forgotten."""
-    digests = pa.array([_digest(key) for key in keys], pa.string())
-    connection.register("given", pa.table({"number": range(len(keys)), "key": digests}))
+    _give(connection, keys)
     before = int(_one(connection, "SELECT keys FROM counters"))
     new = _ids(
         connection,
@@ -133,6 +138,11 @@ def unknown(connection: Connection, keys: Sequence[str]) -> list[int]:
     if (before + len(keys)) // _KEYS_REMEMBERED > before // _KEYS_REMEMBERED:
         connection.execute("DELETE FROM keys WHERE number < ?", [before - _KEYS_REMEMBERED])
     return sorted(number - before for number in new)
+
+
+def _give(connection: Connection, keys: Sequence[str]) -> None:
+    digests = pa.array([_digest(key) for key in keys], pa.string())
+    connection.register("given", pa.table({"number": range(len(keys)), "key": digests}))
 
 
 def set_bookmark(connection: Connection, name: str, text: str) -> None:
