@@ -3,8 +3,9 @@
 Knows nothing of the rest of the package, and nothing of the rest knows it.
 """
 
+from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.faults import Faults
-from jetstream_pipeline.simulator.network import Network, SimulatedEvent
+from jetstream_pipeline.simulator.network import Network
 from jetstream_pipeline.simulator.server import Simulator, running
 
 __all__ = ["Faults", "Network", "SimulatedEvent", "Simulator", "running"]

@@ -1,13 +1,11 @@
-"""What goes wrong on purpose, and when.
+"""What goes wrong on purpose, and when, as a test or a demo writes it down.
 
-`Faults` is the plan, written by a test or a demo; `FaultPlan` remembers what has been played. A new fault is
-a field of the one and a question to the other. How a connection is cut belongs to `connection`.
+Playing it belongs to `fault_plan` and `connection`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from jetstream_pipeline.simulator.pages import Page
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,34 +16,3 @@ class Faults:
     """Connection number i ends, without a close frame, after it sent this many events; later ones stay."""
     cut_at_seqs: frozenset[int] = frozenset()
     """Each of these ends the connection that sent it, once, right after the event."""
-
-
-class FaultPlan:
-    """The faults of one server, as they are used up."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-        self._pending_seqs = set(faults.cut_at_seqs)
-        self._connections = 0
-
-    def connection_number(self) -> int:
-        """Count one more subscription; the first is number 0."""
-        self._connections += 1
-        return self._connections - 1
-
-    def events_before_cut(self, connection: int, already_sent: int, page: Page, selected: Sequence[int]) -> int | None:
-        """How many of the events about to be sent still go out before the cut; None if all of them do."""
-        cuts = []
-        limits = self._faults.cut_after_events
-        if connection < len(limits) and limits[connection] - already_sent <= len(selected):
-            cuts.append(max(0, limits[connection] - already_sent))
-        if self._pending_seqs:
-            cut = next((at for at, i in enumerate(selected) if page.seqs[i] in self._pending_seqs), None)
-            if cut is not None:
-                cuts.append(cut + 1)
-        if not cuts:
-            return None
-        number = min(cuts)
-        if number:
-            self._pending_seqs.discard(page.seqs[selected[number - 1]])
-        return number

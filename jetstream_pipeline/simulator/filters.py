@@ -1,8 +1,9 @@
 """What a subscriber wants to receive, and how it says so in a query or in an options update.
 
-The limits and the wording of refusals are those of Jetstream's v1 endpoint. Sending is no concern of this
-module.
+The limits and the wording of refusals are those of the real server. Sending is no concern of this module.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
@@ -40,9 +41,12 @@ class Filter:
     prefixes: tuple[str, ...] = ()
     dids: frozenset[str] = frozenset()
     max_message_bytes: int = 0
+    kinds: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, collections: Iterable[str], dids: Iterable[str], max_message_bytes: int) -> "Filter":
+    def parse(
+        cls, collections: Iterable[str], dids: Iterable[str], max_message_bytes: int, kinds: Iterable[str] = ()
+    ) -> Filter:
         """Raises InvalidOptions."""
         full, prefixes = _parse_collections(collections)
         wanted = frozenset(map(_parse_did, dids))
@@ -50,29 +54,37 @@ class Filter:
             raise InvalidOptions(f"too many wanted DIDs: {len(wanted)} > {MAX_DIDS}")
         if not 0 < max_message_bytes <= _MAX_SIZE_LIMIT:
             max_message_bytes = 0
-        return cls(full, prefixes, wanted, max_message_bytes)
+        return cls(full, prefixes, wanted, max_message_bytes, frozenset(kinds))
 
     @property
     def wants_everything(self) -> bool:
-        return not (self.collections or self.prefixes or self.dids or self.max_message_bytes)
+        return not (self.collections or self.prefixes or self.dids or self.max_message_bytes or self.kinds)
 
     def select(self, page: Page, start: int, stop: int) -> Sequence[int]:
         """The wanted events among those of a page from `start` to `stop`."""
         if self.wants_everything:
             return range(start, stop)
         selected: Iterable[int] = range(start, stop)
-        if self.collections or self.prefixes:
-            wanted = bytes(map(self._wants_collection, page.collections)).ljust(256, b"\0")
-            selected = compress(selected, page.collection_codes[start:stop].translate(wanted))
+        if self.collections or self.prefixes or self.kinds:
+            wanted = bytes(self._wants(*topic) for topic in page.topics).ljust(256, b"\0")
+            selected = compress(selected, page.topic_codes[start:stop].translate(wanted))
         if self.dids:
             selected = [index for index in selected if page.dids[index] in self.dids]
         if self.max_message_bytes:
             selected = [index for index in selected if page.sizes[index] <= self.max_message_bytes]
         return list(selected)
 
-    def _wants_collection(self, collection: str | None) -> bool:
+    def _wants(self, kind: str, collection: str | None) -> bool:
+        if self.kinds and kind not in self.kinds:
+            return False
         # Identity and account events have no collection: no collection filter hides them.
-        return collection is None or collection in self.collections or collection.startswith(self.prefixes)
+        if collection is None or not (self.collections or self.prefixes):
+            return True
+        return collection in self.collections or collection.startswith(self.prefixes)
+
+
+def is_nsid(value: str) -> bool:
+    return len(value) <= _MAX_NSID_CHARACTERS and _NSID.fullmatch(value) is not None
 
 
 def parse_size_limit(text: str) -> int:
@@ -86,7 +98,7 @@ def _parse_collections(values: Iterable[str]) -> tuple[frozenset[str], tuple[str
     for value in values:
         if value.endswith(".*"):
             prefixes[value[:-1]] = None
-        elif len(value) <= _MAX_NSID_CHARACTERS and _NSID.fullmatch(value):
+        elif is_nsid(value):
             full.add(value)
         else:
             raise InvalidOptions(f"invalid collection: {value}")

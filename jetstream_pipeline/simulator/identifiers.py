@@ -71,6 +71,11 @@ def _with_links(value: Any) -> Any:
 
 def timestamp(time_us: int) -> str:
     """`2026-07-04T14:38:08.999Z`: milliseconds, as most clients write."""
+    return f"{precise_timestamp(time_us)[:-4]}Z"
+
+
+def precise_timestamp(time_us: int) -> str:
+    """`2026-07-04T14:38:08.999123Z`: microseconds, as the second wire writes."""
     minute, rest = divmod(time_us, _MINUTE_US)
     prefix = _minute_texts.get(minute)
     if prefix is None:
@@ -78,4 +83,4 @@ def timestamp(time_us: int) -> str:
             _minute_texts.clear()
         prefix = _minute_texts[minute] = (_EPOCH + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:")
     seconds, rest = divmod(rest, 1_000_000)
-    return f"{prefix}{seconds:02d}.{rest // 1000:03d}Z"
+    return f"{prefix}{seconds:02d}.{rest:06d}Z"

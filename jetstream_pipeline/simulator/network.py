@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jetstream_pipeline.simulator.accounts import Accounts
+from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.foreign import LONE_SURROGATE
 from jetstream_pipeline.simulator.identifiers import timestamp
 from jetstream_pipeline.simulator.randomness import Randomness
@@ -29,32 +30,6 @@ _STATUS = {
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 _encode_json = msgspec.json.Encoder().encode
-
-
-class SimulatedEvent(msgspec.Struct, frozen=True):
-    """One event, as fields and as the message that a subscriber receives."""
-
-    seq: int
-    time_us: int
-    did: str
-    kind: str
-    operation: str | None
-    collection: str | None
-    rkey: str | None
-    rev: str | None
-    cid: str | None
-    record_json: str | None
-    payload_json: str | None
-    message: bytes
-
-    @property
-    def message_without_cursor(self) -> bytes:
-        """The message of a server that does not number its events."""
-        return self.message.replace(b'"cursor":%d,' % self.seq, b"", 1)
-
-    @property
-    def uri(self) -> str | None:
-        return None if self.collection is None else f"at://{self.did}/{self.collection}/{self.rkey}"
 
 
 class Network:
@@ -103,6 +78,10 @@ class Network:
     def minute_of_seq(self, seq: int) -> int:
         """The only page that can hold this sequence number."""
         return seq // self._schedule.seq_stride
+
+    def minute_of_time(self, time_us: int) -> int:
+        """The page in which to look for the first event at or after this time."""
+        return time_us // MINUTE_US
 
     def _disordered(self, unit: Unit, previous_us: int) -> int:
         """The time at which this host witnesses the unit: mostly growing, now and then not."""

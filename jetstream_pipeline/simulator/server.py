@@ -3,6 +3,8 @@
 Opening, closing and what all connections share belong here; a single connection is `connection`.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import socket
@@ -14,9 +16,11 @@ from types import TracebackType
 
 from jetstream_pipeline.simulator.compression import Compression
 from jetstream_pipeline.simulator.connection import Connection
-from jetstream_pipeline.simulator.faults import FaultPlan, Faults
+from jetstream_pipeline.simulator.encoding import Encoding, Wire
+from jetstream_pipeline.simulator.fault_plan import FaultPlan
+from jetstream_pipeline.simulator.faults import Faults
 from jetstream_pipeline.simulator.network import Network
-from jetstream_pipeline.simulator.pages import PageCache
+from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.schedule import MINUTE_US
 from jetstream_pipeline.simulator.timeline import Timeline
 
@@ -25,7 +29,7 @@ _BACKLOG = 128
 
 
 class Simulator:
-    """Serves `/subscribe` while its context is open."""
+    """Serves `/subscribe` while its context is open, and the second wire unless `v2` is False."""
 
     def __init__(
         self,
@@ -36,19 +40,25 @@ class Simulator:
         lookback: timedelta = timedelta(hours=36),
         faults: Faults | None = None,
         dictionary: bytes | None = None,
+        dictionary_v2: bytes | None = None,
         ping_interval: float = 30.0,
         pong_timeout: float = 5.0,
         clock: Callable[[], float] = time.time,
         page_cache_bytes: int = 256 * 1024 * 1024,
         with_cursor: bool = True,
+        v2: bool = True,
     ) -> None:
         self.network = network
         self.ping_interval = ping_interval
         self.pong_timeout = pong_timeout
         self.faults = FaultPlan(faults or Faults())
-        self._compression = Compression(network, dictionary)
-        self.pages = PageCache(network, self._compression, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
-        self.timeline = Timeline(network, self.pages, int(lookback / timedelta(microseconds=1)), clock)
+        self.speaks_v2 = v2
+        compressions = {
+            Wire.V1: Compression(network, Wire.V1, dictionary),
+            Wire.V2: Compression(network, Wire.V2, dictionary_v2),
+        }
+        self.pages = PageCache(network, compressions, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
+        self.timeline = Timeline(self.pages, int(lookback / timedelta(microseconds=1)), clock)
         self._host = host
         self._port = port
         self._connections: dict[asyncio.Task[None], Connection] = {}
@@ -59,17 +69,22 @@ class Simulator:
 
     @property
     def dictionary(self) -> bytes:
-        """What a subscriber needs to read compressed messages."""
-        return self._compression.dictionary
+        """What a subscriber of the first wire needs to read compressed messages."""
+        return self.pages.compressions[Wire.V1].dictionary
 
-    def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False) -> None:
+    @property
+    def dictionary_v2(self) -> bytes:
+        """What a subscriber of the second wire needs to read compressed messages; it is served, too."""
+        return self.pages.compressions[Wire.V2].dictionary
+
+    def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False, wire: Wire = Wire.V1) -> None:
         """Render a span into the page cache, so that its replay costs nothing but sending.
 
         Takes its time: call it before the server runs."""
         for minute in range(start_us // MINUTE_US, -(-end_us // MINUTE_US)):
-            self.pages.render(minute, compressed)
+            self.pages.render(minute, Encoding(wire, compressed))
 
-    async def __aenter__(self) -> "Simulator":
+    async def __aenter__(self) -> Simulator:
         self._listener = socket.create_server((self._host, self._port), backlog=_BACKLOG)
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]

@@ -1,7 +1,10 @@
-"""A request to subscribe, read from its path and headers, or refused in the words of the real server.
+"""A request to subscribe, read from its query and headers, or refused in the words of the real server.
 
-Also the options updates that follow later. Nothing here talks to a socket.
+Here is what both wires share, the first wire's dialect, and its options updates; the second one's dialect is
+`subscription_v2`. Nothing here talks to a socket.
 """
+
+from __future__ import annotations
 
 import json
 import re
@@ -11,6 +14,7 @@ from urllib.parse import parse_qs
 import msgspec
 from websockets.datastructures import Headers
 
+from jetstream_pipeline.simulator.encoding import Encoding, Wire
 from jetstream_pipeline.simulator.filters import Filter, InvalidOptions, parse_size_limit
 
 PATH = "/subscribe"
@@ -29,10 +33,18 @@ _LARGEST_CURSOR = 2**63 - 1
 class Refused(Exception):
     """The request gets an HTTP answer instead of a stream."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
         super().__init__(text)
         self.status = status
-        self.text = text + "\n"
+        self.text = text
+        self.content_type = content_type
+
+
+class InvalidCursor(ValueError):
+    """A cursor that no server takes; the text is what the subscriber is told."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"subscribe: invalid cursor: {reason}")
 
 
 class Unreadable(Exception):
@@ -43,8 +55,8 @@ class Unreadable(Exception):
 class Subscription:
     filter: Filter
     cursor: int | None
-    compressed: bool
-    require_hello: bool
+    encoding: Encoding
+    require_hello: bool = False
 
 
 class _Update(msgspec.Struct):
@@ -58,28 +70,52 @@ class _Envelope(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw(b"")
 
 
-def read_subscription(query: str, headers: Headers) -> Subscription:
-    """Raises Refused."""
+def read_query(query: str) -> dict[str, list[str]]:
+    """Raises InvalidOptions."""
     bad_escape = _BAD_ESCAPE.search(query)
     if bad_escape:
-        raise Refused(400, f"subscribe: invalid options: invalid URL escape {_quoted(bad_escape[0])}")
-    values = parse_qs(query, keep_blank_values=True)
+        raise InvalidOptions(f"invalid URL escape {quoted(bad_escape[0])}")
+    return parse_qs(query, keep_blank_values=True)
 
+
+def read_cursor(text: str) -> int | None:
+    """Raises InvalidCursor."""
+    if not text:
+        return None
+    if not _WHOLE_NUMBER.fullmatch(text) or len(text) > 20 or abs(int(text)) > _LARGEST_CURSOR:
+        raise InvalidCursor(quoted(text))
+    cursor = int(text)
+    if cursor < 0:
+        raise InvalidCursor(f"negative value {cursor}")
+    return cursor
+
+
+def asks_for_v1_compression(values: dict[str, list[str]], headers: Headers) -> bool:
+    return values.get("compress", [""])[0] == "true" or "zstd" in _all(headers, "Socket-Encoding")
+
+
+def read_subscription(query: str, headers: Headers) -> Subscription:
+    """Raises Refused."""
+    try:
+        return _read(read_query(query), headers)
+    except (InvalidOptions, InvalidCursor) as error:
+        raise Refused(400, f"{error}\n") from error
+
+
+def _read(values: dict[str, list[str]], headers: Headers) -> Subscription:
     def first(name: str) -> str:
         return values.get(name, [""])[0]
 
-    compressed = first("compress") == "true" or "zstd" in _all(headers, "Socket-Encoding")
+    compressed = asks_for_v1_compression(values, headers)
     if compressed and "permessage-deflate" in _all(headers, "Sec-WebSocket-Extensions"):
-        raise Refused(400, _ONE_SCHEME)
-    try:
-        wanted = Filter.parse(
-            values.get("wantedCollections", []),
-            values.get("wantedDids", []),
-            parse_size_limit(first("maxMessageSizeBytes")),
-        )
-    except InvalidOptions as error:
-        raise Refused(400, str(error)) from error
-    return Subscription(wanted, _cursor(first("cursor")), compressed, first("requireHello") == "true")
+        raise Refused(400, f"{_ONE_SCHEME}\n")
+    wanted = Filter.parse(
+        values.get("wantedCollections", []),
+        values.get("wantedDids", []),
+        parse_size_limit(first("maxMessageSizeBytes")),
+    )
+    encoding = Encoding(Wire.V1, compressed)
+    return Subscription(wanted, read_cursor(first("cursor")), encoding, first("requireHello") == "true")
 
 
 def read_update(message: bytes) -> Filter | None:
@@ -99,18 +135,7 @@ def read_update(message: bytes) -> Filter | None:
     return Filter.parse(update.wanted_collections or [], update.wanted_dids or [], update.max_message_size_bytes or 0)
 
 
-def _cursor(text: str) -> int | None:
-    if not text:
-        return None
-    if not _WHOLE_NUMBER.fullmatch(text) or abs(int(text)) > _LARGEST_CURSOR:
-        raise Refused(400, f"subscribe: invalid cursor: {_quoted(text)}")
-    cursor = int(text)
-    if cursor < 0:
-        raise Refused(400, f"subscribe: invalid cursor: negative value {cursor}")
-    return cursor
-
-
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 

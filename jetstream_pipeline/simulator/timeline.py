@@ -3,12 +3,12 @@
 Sequence numbers, times, the look-back and the live tip meet here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jetstream_pipeline.simulator.network import Network
-from jetstream_pipeline.simulator.pages import PageCache
-from jetstream_pipeline.simulator.schedule import MINUTE_US
+from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.subscription import FIRST_TIME_CURSOR
 
 
@@ -23,14 +23,20 @@ class Position:
 class Timeline:
     """Past and present as one server sees them."""
 
-    def __init__(self, network: Network, pages: PageCache, lookback_us: int, clock: Callable[[], float]) -> None:
-        self._network = network
+    def __init__(self, pages: PageCache, lookback_us: int, clock: Callable[[], float]) -> None:
         self._pages = pages
         self._lookback_us = lookback_us
         self._clock = clock
 
     def now_us(self) -> int:
         return int(self._clock() * 1_000_000)
+
+    def oldest_us(self) -> int:
+        return self.now_us() - self._lookback_us
+
+    def is_over(self, minute: int) -> bool:
+        """Whether the present has left this page."""
+        return minute < self._pages.feed.minute_of_time(self.now_us())
 
     async def start(self, cursor: int | None) -> Position:
         """The first event for this cursor: never before the look-back, never after the live tip."""
@@ -40,8 +46,8 @@ class Timeline:
         oldest_us = now_us - self._lookback_us
         if cursor >= FIRST_TIME_CURSOR:
             return await self._at_time(max(cursor, oldest_us))
-        minute = self._network.minute_of_seq(cursor)
-        if minute < oldest_us // MINUTE_US:
+        minute = self._pages.feed.minute_of_seq(cursor)
+        if minute < self._pages.feed.minute_of_time(oldest_us):
             return await self._at_time(oldest_us)
         tip = await self._tip(now_us)
         if minute > tip.minute:
@@ -50,12 +56,27 @@ class Timeline:
         wanted = Position(minute, page.first_of_seq(cursor))
         return min(tip, max(wanted, await self._at_time(oldest_us)))
 
+    async def floor_seq(self) -> int:
+        """The sequence number of the oldest event that the server still has."""
+        return await self.seq_at(await self._at_time(self.oldest_us()))
+
+    async def seq_at(self, position: Position) -> int:
+        """The sequence number of the first event from `position` on; 0 if there is none yet."""
+        minute, index = position.minute, position.index
+        while True:
+            page = await self._pages.page(minute)
+            if index < page.count:
+                return page.seqs[index]
+            if not self.is_over(minute):
+                return 0
+            minute, index = minute + 1, 0
+
     async def _at_time(self, time_us: int) -> Position:
-        minute = time_us // MINUTE_US
+        minute = self._pages.feed.minute_of_time(time_us)
         page = await self._pages.page(minute)
         return Position(minute, page.first_at_or_after(time_us))
 
     async def _tip(self, now_us: int) -> Position:
-        minute = now_us // MINUTE_US
+        minute = self._pages.feed.minute_of_time(now_us)
         page = await self._pages.page(minute)
         return Position(minute, page.first_after(now_us, 0))

@@ -3,8 +3,11 @@
 import asyncio
 import inspect
 import json
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -15,6 +18,8 @@ from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator, run
 MINUTE_US = 60_000_000
 NOON_US = 1_783_166_400_000_000
 """2026-07-04T12:00:00Z"""
+
+V1, V2 = "/subscribe", "/xrpc/network.bsky.jetstream.subscribeEvents"
 
 Start = Callable[..., Simulator]
 
@@ -76,14 +81,27 @@ def start(network: Network, clock: Clock) -> Iterator[Start]:
 
 
 @asynccontextmanager
-async def subscribed(simulator: Simulator, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
+async def subscribed(
+    simulator: Simulator, query: str = "", *, path: str = V1, **options: Any
+) -> AsyncIterator[ClientConnection]:
     options = {"compression": None, "max_size": None, "ping_interval": None, "close_timeout": 0.3, **options}
-    async with connect(f"{simulator.address}/subscribe?{query}", **options) as connection:
+    async with connect(f"{simulator.address}{path}?{query}", **options) as connection:
         yield connection
 
 
 async def receive(connection: ClientConnection, number: int) -> list[bytes]:
     return [await connection.recv(decode=False) for _ in range(number)]
+
+
+def ask(simulator: Simulator, path: str) -> tuple[int, Message, bytes]:
+    """Status, headers and body of a plain request."""
+    origin = simulator.address.replace("ws://", "http://")
+    try:
+        with urllib.request.urlopen(origin + path, timeout=30) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
 
 
 def options_update(**payload: Any) -> str:
