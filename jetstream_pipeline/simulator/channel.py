@@ -15,16 +15,12 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from jetstream_pipeline.simulator.pages import Page
-from jetstream_pipeline.simulator.sockets import ByteStream
+from jetstream_pipeline.simulator.sockets import ByteStream, Ended
 
 MAX_CLIENT_MESSAGE_BYTES = 10_000_000
 
 _FAREWELL_SECONDS = 1.0
 _MAX_REASON_BYTES = 123
-
-
-class Cut(Exception):
-    """The connection ends now, without a close frame."""
 
 
 class Channel:
@@ -36,6 +32,7 @@ class Channel:
         self._writing = asyncio.Lock()
         self._pong = asyncio.Event()
         self._pings = 0
+        self._mute = False
 
     @property
     def is_open(self) -> bool:
@@ -88,6 +85,15 @@ class Channel:
                     send(message)
                 await self._write_pending()
 
+    async def write_part(self, data: bytes) -> None:
+        """Bytes that are no whole frame: nothing can follow them."""
+        async with self._writing:
+            await self.stream.write(data)
+
+    def mute(self) -> None:
+        """From now on nothing is written, whatever is asked."""
+        self._mute = True
+
     async def close(self, code: int | None, reason: str = "") -> None:
         """Begin to say goodbye; a code of None is an empty close frame."""
         short = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
@@ -97,7 +103,7 @@ class Channel:
                 await self._write_pending()
 
     async def ping(self, patience: float) -> None:
-        """Returns when the answer is there. Raises Cut if it does not come."""
+        """Returns when the answer is there. Raises Ended if it does not come."""
         self._pings += 1
         self._pong.clear()
         async with self._writing:
@@ -108,7 +114,7 @@ class Channel:
         try:
             await asyncio.wait_for(self._pong.wait(), patience)
         except TimeoutError:
-            raise Cut from None
+            raise Ended from None
 
     def take_pong(self, data: bytes) -> None:
         if data == b"%d" % self._pings:
@@ -129,5 +135,5 @@ class Channel:
 
     async def _write_pending(self) -> None:
         data = b"".join(self.protocol.data_to_send())
-        if data:
+        if data and not self._mute:
             await self.stream.write(data)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
 
 from websockets.frames import Frame, Opcode
 
-from jetstream_pipeline.simulator.channel import Channel, Cut
-from jetstream_pipeline.simulator.encoding import Wire
+from jetstream_pipeline.simulator.channel import Channel
+from jetstream_pipeline.simulator.encoding import Encoding, Wire
 from jetstream_pipeline.simulator.envelopes import outdated_cursor
+from jetstream_pipeline.simulator.fault_player import FaultPlayer
+from jetstream_pipeline.simulator.faults import Fault, ServeEarly
 from jetstream_pipeline.simulator.filters import InvalidOptions
-from jetstream_pipeline.simulator.handshake import answer
+from jetstream_pipeline.simulator.handshake import Admission, answer
 from jetstream_pipeline.simulator.host import Host
 from jetstream_pipeline.simulator.pages import Page
-from jetstream_pipeline.simulator.sockets import ByteStream, SlowReader
+from jetstream_pipeline.simulator.schedule import MINUTE_US
+from jetstream_pipeline.simulator.sockets import ByteStream, Ended
 from jetstream_pipeline.simulator.subscription import FIRST_TIME_CURSOR, Subscription, Unreadable, read_update
 from jetstream_pipeline.simulator.timeline import Position
 
@@ -36,38 +38,48 @@ class Connection:
         self._stream = ByteStream(connected, host.pong_timeout)
         self._channel = Channel(self._stream)
         self._hello = asyncio.Event()
-        self._sent = 0
+        self._encoding: Encoding | None = None
         self._fragments: list[bytes] = []
         self._hearing_text = False
 
     async def serve(self) -> None:
         try:
-            subscription = await self._handshake()
-            if subscription is not None:
-                await self._talk(subscription)
-            self._stream.end()
-            await self._channel.read_to_the_end()
-        except (OSError, SlowReader):
+            admission = await self._handshake()
+            if admission is not None:
+                await self._talk(admission)
+            if not self._stream.resets:
+                self._stream.end()
+                await self._channel.read_to_the_end()
+        except (OSError, Ended):
             pass
         finally:
             self._stream.close()
+
+    def reads(self, encoding: Encoding) -> bool:
+        return self._encoding == encoding
 
     async def announce_shutdown(self) -> None:
         """Say goodbye; `serve` ends when the subscriber has answered, or soon anyway."""
         await self._channel.close(1001, "server shutting down")
 
-    async def _handshake(self) -> Subscription | None:
+    def cut(self) -> None:
+        """Let the subscriber see the end now; `serve` ends when it has."""
+        self._stream.end()
+
+    async def _handshake(self) -> Admission | None:
         request = await self._channel.request()
         if request is None:
             return None
-        response, subscription = await answer(self._host, self._channel.protocol, request)
-        await self._channel.respond(response)
-        return subscription
+        response, admission = await answer(self._host, self._channel.protocol, request)
+        if response is not None:
+            await self._channel.respond(response)
+        return admission
 
-    async def _talk(self, subscription: Subscription) -> None:
+    async def _talk(self, admission: Admission) -> None:
         """Listen and send until either ends."""
-        self._filter = subscription.filter
-        sending = asyncio.create_task(self._send_events(subscription))
+        subscription = admission.subscription
+        self._filter, self._encoding = subscription.filter, subscription.encoding
+        sending = asyncio.create_task(self._send_events(admission))
         listening = asyncio.create_task(self._listen(subscription.encoding.wire))
         try:
             await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +90,7 @@ class Connection:
                 task.cancel()
             outcomes = await asyncio.gather(sending, listening, return_exceptions=True)
         for outcome in outcomes:
-            if isinstance(outcome, Exception) and not isinstance(outcome, (Cut, SlowReader, OSError)):
+            if isinstance(outcome, Exception) and not isinstance(outcome, (Ended, OSError)):
                 raise outcome
 
     async def _listen(self, wire: Wire) -> None:
@@ -115,10 +127,10 @@ class Connection:
                 self._filter = update
                 self._hello.set()
 
-    async def _send_events(self, subscription: Subscription) -> None:
-        number = self._host.faults.connection_number()
-        position = await self._begin(subscription)
-        pages, timeline, encoding = self._host.pages, self._host.timeline, subscription.encoding
+    async def _send_events(self, admission: Admission) -> None:
+        pages, timeline, encoding = self._host.pages, self._host.timeline, admission.subscription.encoding
+        player = FaultPlayer(self._host, self._channel, encoding, admission.number, admission.fault)
+        position = await self._begin(admission.subscription, admission.fault, player)
         page: Page | None = None
         loop = asyncio.get_running_loop()
         next_ping = loop.time() + self._host.ping_interval
@@ -137,35 +149,23 @@ class Connection:
             if stop == position.index:
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
-            await self._send(page, self._filter.select(page, position.index, stop), number)
+            await player.send(page, self._filter.select(page, position.index, stop))
             position = Position(position.minute, stop)
             # A narrow filter sends nothing for long; others want to be heard meanwhile.
             await asyncio.sleep(0)
 
-    async def _begin(self, subscription: Subscription) -> Position:
+    async def _begin(self, subscription: Subscription, fault: Fault | None, player: FaultPlayer) -> Position:
         """Where to start; a live tail starts at what is live when the subscriber has said hello."""
         cursor, timeline = subscription.cursor, self._host.timeline
+        asked_us = cursor if cursor is not None and cursor >= FIRST_TIME_CURSOR else None
+        announced = asked_us is not None and asked_us < timeline.oldest_us()
+        if asked_us is not None and isinstance(fault, ServeEarly):
+            cursor = max(FIRST_TIME_CURSOR, asked_us - int(fault.minutes * MINUTE_US))
         position = await timeline.start(cursor)
-        if subscription.encoding.wire is Wire.V2 and FIRST_TIME_CURSOR <= (cursor or 0) < timeline.oldest_us():
-            await self._tell(outdated_cursor(await timeline.seq_at(position)), subscription)
-        if not subscription.require_hello:
-            return position
-        await self._hello.wait()
-        return position if cursor is not None else await timeline.start(None)
-
-    async def _tell(self, message: bytes, subscription: Subscription) -> None:
-        """Send a message that is no event of the stream."""
-        encoding = subscription.encoding
-        if encoding.compressed:
-            compression = self._host.pages.compressions[encoding.wire]
-            message = await self._host.pages.aside(lambda: compression.compress(message))
-        await self._channel.write_messages([message], binary=encoding.compressed)
-
-    async def _send(self, page: Page, selected: Sequence[int], number: int) -> None:
-        before_cut = self._host.faults.events_before_cut(number, self._sent, page, selected)
-        if before_cut is not None:
-            selected = selected[:before_cut]
-        if selected and await self._channel.write_events(page, selected):
-            self._sent += len(selected)
-        if before_cut is not None:
-            raise Cut
+        if announced and subscription.encoding.wire is Wire.V2:
+            await player.tell(outdated_cursor(await timeline.seq_at(position)))
+        if subscription.require_hello:
+            await self._hello.wait()
+            position = position if cursor is not None else await timeline.start(None)
+        await player.begin(position)
+        return position

@@ -50,6 +50,35 @@ class SimulatedEvent(msgspec.Struct, frozen=True):
             )
         return f'{{"$type":"message","payload":{{"$type":"{MESSAGE_TYPE}#{self.kind}",{body}}}}}'.encode()
 
+    def witnessed(self, seq: int, time_us: int) -> SimulatedEvent:
+        """The same event as another host, or the same one at another time, spells it."""
+        before, after = (b'"time_us":%d,"cursor":%d,' % pair for pair in ((self.time_us, self.seq), (time_us, seq)))
+        message = self.message.replace(before, after, 1)
+        return msgspec.structs.replace(self, seq=seq, time_us=time_us, message=message)
+
     @property
     def uri(self) -> str | None:
         return None if self.collection is None else f"at://{self.did}/{self.collection}/{self.rkey}"
+
+
+def commit_event(
+    *,
+    seq: int,
+    time_us: int,
+    did: str,
+    rev: str,
+    operation: str,
+    collection: str,
+    rkey: str,
+    record_json: str | None,
+    cid: str | None,
+) -> SimulatedEvent:
+    """One operation of a commit; a deletion has neither record nor CID."""
+    content = "" if record_json is None else f',"record":{record_json},"cid":"{cid}"'
+    message = (
+        f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"commit","commit":{{"rev":"{rev}",'
+        f'"operation":"{operation}","collection":"{collection}","rkey":"{rkey}"{content}}}}}'
+    ).encode()
+    return SimulatedEvent(
+        seq, time_us, did, "commit", operation, collection, rkey, rev, cid, record_json, None, message
+    )

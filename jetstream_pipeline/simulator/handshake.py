@@ -6,6 +6,7 @@ What may be asked of a stream belongs to `subscription` and `subscription_v2`; t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -16,19 +17,33 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from jetstream_pipeline.simulator import subscription_v2
+from jetstream_pipeline.simulator import faults, subscription_v2
 from jetstream_pipeline.simulator.encoding import Wire
+from jetstream_pipeline.simulator.faults import Close, Fault, Refuse
 from jetstream_pipeline.simulator.host import Host
 from jetstream_pipeline.simulator.subscription import FIRST_TIME_CURSOR, PATH, Refused, Subscription, read_subscription
 from jetstream_pipeline.simulator.subscription_v2 import SUBPROTOCOL, XrpcRefused, read_subscription_v2
 
 _DICTIONARY_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
 _GREETING = "This is a simulated Jetstream. Subscribe with a websocket at /subscribe.\n"
-_PLAIN = "text/plain; charset=utf-8"
+_PLAIN, _JSON = "text/plain; charset=utf-8", "application/json"
+_STATUSES = frozenset(HTTPStatus)
+_WARMING_UP = "service not ready: cursor replay warming up"
 
 
-async def answer(host: Host, protocol: ServerProtocol, request: Request) -> tuple[Response, Subscription | None]:
-    """The response to a request, and the subscription that it begins, if any."""
+@dataclass(frozen=True)
+class Admission:
+    """A subscription that begins: its number among all of the server's, and its fault."""
+
+    subscription: Subscription
+    number: int
+    fault: Fault | None
+
+
+async def answer(
+    host: Host, protocol: ServerProtocol, request: Request
+) -> tuple[Response, Admission | None] | tuple[None, None]:
+    """The response to a request, and whom it admits; nothing at all where a fault wants it so."""
     path, _, query = request.path.partition("?")
     try:
         if path == "/":
@@ -40,7 +55,15 @@ async def answer(host: Host, protocol: ServerProtocol, request: Request) -> tupl
         return respond(refused.status, refused.text.encode(), refused.content_type), None
     _negotiate(protocol, subscription, request.headers)
     response = protocol.accept(request)
-    return response, subscription if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS else None
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        return response, None
+    number, fault = host.faults.next_subscription()
+    match fault:
+        case Refuse(status, body):
+            return respond(status, body.encode(), _JSON if body.startswith("{") else _PLAIN), None
+        case Close(code=faults.DROPPED):
+            return None, None
+    return response, Admission(subscription, number, fault)
 
 
 def respond(status: int, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> Response:
@@ -51,13 +74,18 @@ def respond(status: int, body: bytes, content_type: str, headers: Iterable[tuple
         ("Content-Type", content_type),
         *headers,
     ]
-    return Response(status, HTTPStatus(status).phrase, Headers(fields), body)
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return Response(status, phrase, Headers(fields), body)
 
 
 async def _subscription(host: Host, path: str, query: str, headers: Headers) -> Subscription:
     if path == PATH:
+        if host.is_warming_up:
+            raise Refused(503, f"{_WARMING_UP}\n")
         return read_subscription(query, headers)
     if path == subscription_v2.PATH and host.speaks_v2:
+        if host.is_warming_up:
+            raise XrpcRefused(503, "ServiceUnavailable", _WARMING_UP)
         subscription = read_subscription_v2(query, headers, host.pages.compressions[Wire.V2].dictionary_id)
         await _refuse_what_is_too_old(host, subscription.cursor)
         return subscription

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from jetstream_pipeline.simulator.fault_plan import FaultPlan
 from jetstream_pipeline.simulator.page_cache import PageCache
-from jetstream_pipeline.simulator.timeline import Timeline
+from jetstream_pipeline.simulator.timeline import Position, Timeline
 
 
 class Host(Protocol):
@@ -16,3 +16,12 @@ class Host(Protocol):
     ping_interval: float
     pong_timeout: float
     speaks_v2: bool
+
+    @property
+    def is_warming_up(self) -> bool: ...
+
+    async def retire_dictionary(self) -> None:
+        """Have another dictionary for the second wire, and send away who used the old one."""
+
+    async def crash(self, position: Position, lost: int) -> None:
+        """End all connections, and witness what stands around this position once more."""

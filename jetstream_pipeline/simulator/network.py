@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jetstream_pipeline.simulator.accounts import Accounts
-from jetstream_pipeline.simulator.event import SimulatedEvent
+from jetstream_pipeline.simulator.event import SimulatedEvent, commit_event
 from jetstream_pipeline.simulator.foreign import LONE_SURROGATE
 from jetstream_pipeline.simulator.identifiers import timestamp
 from jetstream_pipeline.simulator.randomness import Randomness
@@ -116,18 +116,18 @@ class Network:
 
 
 def _commit_event(unit: Unit, operation: Operation, time_us: int, seq: int) -> SimulatedEvent:
-    did, rev = unit.account.did, unit.rev
     name, collection, rkey, record, _ = operation
-    head = (
-        f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"commit","commit":{{"rev":"{rev}",'
-        f'"operation":"{name}","collection":"{collection}","rkey":"{rkey}"'
+    return commit_event(
+        seq=seq,
+        time_us=time_us,
+        did=unit.account.did,
+        rev=unit.rev,
+        operation=name,
+        collection=collection,
+        rkey=rkey,
+        record_json=None if record is None else record_text(record),
+        cid=None if record is None else operation.cid,
     )
-    if record is None:
-        message = f"{head}}}}}".encode()
-        return SimulatedEvent(seq, time_us, did, "commit", name, collection, rkey, rev, None, None, None, message)
-    text, cid = record_text(record), operation.cid
-    message = f'{head},"record":{text},"cid":"{cid}"}}}}'.encode()
-    return SimulatedEvent(seq, time_us, did, "commit", name, collection, rkey, rev, cid, text, None, message)
 
 
 def record_text(record: Record) -> str:

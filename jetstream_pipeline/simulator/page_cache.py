@@ -57,6 +57,12 @@ class PageCache:
             self._store((minute, encoding), page)
         return page
 
+    def messages(self, events: Sequence[SimulatedEvent], wire: Wire) -> list[bytes]:
+        """The events as they are spelled on this wire, before compression."""
+        if wire is Wire.V2:
+            return [event.message_v2 for event in events]
+        return [event.message if self._with_cursor else event.message_without_cursor for event in events]
+
     async def aside(self, work: Callable[[], _T]) -> _T:
         """Do something that takes a moment where pages are rendered."""
         return await asyncio.get_running_loop().run_in_executor(self._renderer, work)
@@ -102,9 +108,4 @@ class PageCache:
             plain = self._pages.get((minute, encoding.plain)) or self._make(minute, encoding.plain)
             return compressed_page(plain, self.compressions[encoding.wire])
         events = self.feed.page(minute)
-        return plain_page(minute, events, self._messages(events, encoding.wire))
-
-    def _messages(self, events: Sequence[SimulatedEvent], wire: Wire) -> list[bytes]:
-        if wire is Wire.V2:
-            return [event.message_v2 for event in events]
-        return [event.message if self._with_cursor else event.message_without_cursor for event in events]
+        return plain_page(minute, events, self.messages(events, encoding.wire))

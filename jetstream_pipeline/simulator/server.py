@@ -12,20 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 
 from jetstream_pipeline.simulator.compression import Compression
 from jetstream_pipeline.simulator.connection import Connection
 from jetstream_pipeline.simulator.encoding import Encoding, Wire
+from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.fault_plan import FaultPlan
 from jetstream_pipeline.simulator.faults import Faults
+from jetstream_pipeline.simulator.feeds import window
 from jetstream_pipeline.simulator.network import Network
 from jetstream_pipeline.simulator.page_cache import PageCache
+from jetstream_pipeline.simulator.rewitnessing import rewitnessed
 from jetstream_pipeline.simulator.schedule import MINUTE_US
-from jetstream_pipeline.simulator.timeline import Timeline
+from jetstream_pipeline.simulator.timeline import Position, Timeline
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
+_V2_COMPRESSED = Encoding(Wire.V2, True)
 
 
 class Simulator:
@@ -47,6 +52,7 @@ class Simulator:
         page_cache_bytes: int = 256 * 1024 * 1024,
         with_cursor: bool = True,
         v2: bool = True,
+        warm_up: timedelta = timedelta(0),
     ) -> None:
         self.network = network
         self.ping_interval = ping_interval
@@ -61,6 +67,8 @@ class Simulator:
         self.timeline = Timeline(self.pages, int(lookback / timedelta(microseconds=1)), clock)
         self._host = host
         self._port = port
+        self._warm_up = warm_up
+        self._warm_at = 0.0
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
     @property
@@ -77,6 +85,28 @@ class Simulator:
         """What a subscriber of the second wire needs to read compressed messages; it is served, too."""
         return self.pages.compressions[Wire.V2].dictionary
 
+    @property
+    def is_warming_up(self) -> bool:
+        return time.monotonic() < self._warm_at
+
+    async def retire_dictionary(self) -> None:
+        """Have another dictionary for the second wire, and send away who used the old one."""
+        using = [one for one in self._connections.values() if one.reads(_V2_COMPRESSED)]
+        await asyncio.gather(*(one.announce_shutdown() for one in using), return_exceptions=True)
+        self.pages.compressions[Wire.V2] = self.pages.compressions[Wire.V2].retired()
+        self.pages.forget()
+
+    async def crash(self, position: Position, lost: int) -> None:
+        """End all connections, and witness what stands around this position once more."""
+        self.pages.feed = await self.pages.aside(partial(rewitnessed, self.pages.feed, position, lost))
+        self.pages.forget()
+        for connection in self._connections.values():
+            connection.cut()
+
+    def events(self, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:
+        """What this server serves for the window [start, end), in its order, by its times."""
+        return window(self.pages.feed, start_us, end_us)
+
     def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False, wire: Wire = Wire.V1) -> None:
         """Render a span into the page cache, so that its replay costs nothing but sending.
 
@@ -88,6 +118,7 @@ class Simulator:
         self._listener = socket.create_server((self._host, self._port), backlog=_BACKLOG)
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]
+        self._warm_at = time.monotonic() + self._warm_up.total_seconds()
         self._accepting = asyncio.create_task(self._accept())
         return self
 

@@ -62,13 +62,17 @@ class Timeline:
 
     async def seq_at(self, position: Position) -> int:
         """The sequence number of the first event from `position` on; 0 if there is none yet."""
+        return (await self.event_at(position))[1]
+
+    async def event_at(self, position: Position) -> tuple[int, int]:
+        """Time and sequence number of the first event from `position` on; now and 0 if there is none yet."""
         minute, index = position.minute, position.index
         while True:
             page = await self._pages.page(minute)
             if index < page.count:
-                return page.seqs[index]
+                return page.times[index], page.seqs[index]
             if not self.is_over(minute):
-                return 0
+                return self.now_us(), 0
             minute, index = minute + 1, 0
 
     async def _at_time(self, time_us: int) -> Position:
