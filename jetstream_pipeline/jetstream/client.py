@@ -34,7 +34,8 @@ _FIRST_PAUSE_SEC = 0.2
 _MAX_PAUSE_SEC = 10.0
 _TICK_SEC = 1.0
 _FIRST_STALL_SEC = 30.0
-_MAX_STALL_SEC = 480.0
+_MAX_STALL_SEC = 1920.0
+"""A host may scan for as long as this before it comes to an event that a narrow filter lets through."""
 _CLOCK_SLACK_US = 3_600_000_000
 """How far a host's clock may run ahead of ours before its times are taken for errors."""
 _ENDINGS_KEPT = 200
@@ -81,10 +82,11 @@ class StreamClient:
     """Told each time that a connection ends, cannot be made, or is not all that was asked for."""
     persistent: bool = False
     """Go on for ever once a host was reached; otherwise a stream that gets no further ends with an error."""
-    stall_sec: float = _FIRST_STALL_SEC
-    """Silence after which an open connection is doubted; doubled each time that it was the filter's."""
 
     def __post_init__(self) -> None:
+        self.stall_sec = _FIRST_STALL_SEC
+        """Silence after which an open connection is doubted: doubled each time that the host is alive, halved when
+        events come."""
         self.endings: deque[str] = deque(maxlen=_ENDINGS_KEPT)
         """Why the last connections ended, in order."""
         self.connections = 0
@@ -218,6 +220,8 @@ class StreamClient:
             digested = zip(rejected, digests(rejected), strict=True)
             rejected = tuple(message for message, digest in digested if digest not in known_rejected)
             resumption.recent.reject(rejected)
+        if len(fresh) > repeats:
+            self.stall_sec = max(self.stall_sec / 2, _FIRST_STALL_SEC)
         self._progress += len(fresh) - repeats + len(rejected)
         keep = pc.and_(pa.array(fresh, pa.bool_()), self.subscription.mask(events))
         return Batch(events, rejected, server.host.name, server.wire, 0.0).filtered(keep.to_pylist())

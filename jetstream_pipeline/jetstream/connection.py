@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -30,26 +29,21 @@ _BUFFER_BYTES = 32 * 1024 * 1024
 _BATCH_MESSAGES = 20_000
 _OPEN_TIMEOUT_SEC = 10
 _CLOSE_TIMEOUT_SEC = 1
+_SILENCE_SEC = 20.0
+"""Then a host is pinged."""
+_ANSWER_SEC = 15.0
+"""Then it is dead."""
 _REASON_CHARS = 300
 _NOT_OFFERED = (404, 405, 501)
 _COME_AGAIN = (429, 500, 502, 503, 504)
 _V2_ERRORS = {"UnknownZstdDictionary": RetiredDictionary, "CursorTooOld": CursorTooOld}
 
 
-@dataclass(frozen=True)
-class Liveness:
-    """How a silent host is told from a dead one: after so much silence it is pinged, and has so long to answer."""
-
-    silence_sec: float = 20.0
-    answer_sec: float = 15.0
-
-
 class Connection:
     """An open stream. `receive` hands over what has come; `ended` says why no more will."""
 
-    def __init__(self, socket: ClientConnection, liveness: Liveness) -> None:
+    def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
-        self._liveness = liveness
         self._messages: list[bytes] = []
         self._bytes = 0
         self._change = asyncio.Condition()
@@ -76,23 +70,23 @@ class Connection:
                     async with self._change:
                         self._change.notify_all()
         except ConnectionClosed as error:
-            self.oversized = error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG
+            if error.sent and not error.rcvd_then_sent:
+                self.oversized = error.sent.code == CloseCode.MESSAGE_TOO_BIG
             await self._end(str(error))
 
     async def _watch(self) -> None:
         """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
         while self.ended is None:
             arrivals = self._arrivals
-            await asyncio.sleep(self._liveness.silence_sec)
+            await asyncio.sleep(_SILENCE_SEC)
             if self._arrivals != arrivals or self._bytes >= _BUFFER_BYTES:
                 continue
             try:
                 answer = await self._socket.ping()
-                await asyncio.wait_for(answer, self._liveness.answer_sec)
+                await asyncio.wait_for(answer, _ANSWER_SEC)
             except TimeoutError:
                 if self._arrivals == arrivals:
-                    silence = self._liveness.silence_sec + self._liveness.answer_sec
-                    await self._end(f"no sign of life for {silence:g} s")
+                    await self._end(f"no sign of life for {_SILENCE_SEC + _ANSWER_SEC:g} s")
             except ConnectionClosed:
                 return
 
@@ -122,7 +116,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(host: Host, request: Request, liveness: Liveness | None = None) -> AsyncIterator[Connection]:
+async def connected(host: Host, request: Request) -> AsyncIterator[Connection]:
     """Open `request` on `host`. Refused where asking again will not help, JetstreamError for whatever may pass."""
     with _told(host, request):
         socket = await connect(
@@ -134,7 +128,7 @@ async def connected(host: Host, request: Request, liveness: Liveness | None = No
             close_timeout=_CLOSE_TIMEOUT_SEC,
             ping_interval=None,
         )
-    connection = Connection(socket, liveness or Liveness())
+    connection = Connection(socket)
     try:
         with _told(host, request):
             if socket.subprotocol != request.subprotocol:

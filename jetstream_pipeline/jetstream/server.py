@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
-from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, Liveness, connected
+from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, connected
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
 from jetstream_pipeline.jetstream.errors import JetstreamError, NotOffered, Refused, RetiredDictionary
 from jetstream_pipeline.jetstream.hosts import Host
@@ -27,7 +27,6 @@ class Options:
     """None: v2 where a host offers it."""
     dictionaries: Dictionaries | None = None
     """Where to find dictionaries; None: no compression."""
-    liveness: Liveness = field(default_factory=Liveness)
 
 
 class Server:
@@ -60,7 +59,7 @@ class Server:
             dictionary=self._dictionary,
             max_message_bytes=self._largest,
         )
-        async with connected(self.host, asked, self._options.liveness) as connection:
+        async with connected(self.host, asked) as connection:
             self._retired = 0
             yield connection
 
@@ -97,7 +96,7 @@ class Server:
         """Whether the host sends anything at all to somebody who asks for everything."""
         everything = request(self.host, self.wire, Subscription(), None)
         try:
-            async with connected(self.host, everything, self._options.liveness) as connection:
+            async with connected(self.host, everything) as connection:
                 return bool(await connection.receive(_SIGN_OF_LIFE_SEC))
         except (JetstreamError, Refused):
             return False

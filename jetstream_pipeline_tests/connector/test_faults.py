@@ -1,0 +1,171 @@
+"""Whatever happens to connections: every event is stored once, and each repository's in its order."""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from jetstream_pipeline import JetstreamConnector, JetstreamRecord
+from jetstream_pipeline.connector.statistics import Statistics
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream import client, connection
+from jetstream_pipeline.simulator import Faults, Network, SimulatedEvent, Simulator, running
+from jetstream_pipeline.simulator.faults import (
+    Close,
+    Crash,
+    Cut,
+    CutAfterBytes,
+    Duplicate,
+    ErrorFrame,
+    Fault,
+    Garbage,
+    HalfFrame,
+    Oversized,
+    Refuse,
+    Reorder,
+    Reset,
+    RetireDictionary,
+    ServeEarly,
+    Silence,
+    Slow,
+)
+
+_EVENTS = 10_000
+_NETWORK = Network(seed=11, rate=100)
+_START = 60_000_000 * (int(time.time()) // 60 - 90)
+_REWOUND = 5_000
+"""About as many events come again on each connection, once there are so many."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doubt a silent host sooner than a person would want, and come back sooner."""
+    monkeypatch.setattr(client, "_FIRST_STALL_SEC", 1.0)
+    monkeypatch.setattr(client, "_MAX_STALL_SEC", 1.0)
+    monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
+    monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
+    monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
+
+
+def every_kind(after: int) -> list[Fault]:
+    """One fault of each kind, after so many events where it is that kind."""
+    closes = [Close(after, code) for code in (1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012)]
+    return [
+        *closes,
+        Close(after, 1013, "come again"),
+        Close(after, 1014),
+        Close(0, 1015),
+        Close(after, 4000, "a reason of its own"),
+        Cut(after),
+        Cut(0),
+        Reset(after),
+        CutAfterBytes(after * 500),
+        CutAfterBytes(1),
+        HalfFrame(after),
+        HalfFrame(0),
+        Silence(after, answer_pings=True),
+        Silence(after, answer_pings=False),
+        Silence(0, answer_pings=True),
+        Refuse(503, "warming up"),
+        Refuse(502),
+        Refuse(500, '{"error":"InternalServerError","message":"oops"}'),
+        Refuse(429),
+        Duplicate(after, 500),
+        Reorder(after, 300),
+        Garbage(after, b"\x00\xff not JSON"),
+        Garbage(after, b"\x28\xb5\x2f\xfd no frame", binary=True),
+        Garbage(after, b""),
+        Oversized(after, 9_000_000),
+        Oversized(after, 40_000_000),
+        RetireDictionary(after),
+        ErrorFrame(after, "ConsumerTooSlow", "you are too slow"),
+        ServeEarly(10),
+        Crash(after, 50),
+    ]
+
+
+def fifty(seed: int) -> tuple[Fault, ...]:
+    """Fifty faults of every kind; each connection but the hopeless ones brings a few new events."""
+    dice = random.Random(seed)
+    faults = every_kind(0)
+    faults += dice.choices(faults, k=49 - len(faults))
+    order = list(range(len(faults)))
+    dice.shuffle(order)
+    seen, script = 0, []
+    for number in order:
+        after = min(seen, _REWOUND) + dice.randrange(60)
+        kinds = every_kind(after)
+        fault = kinds[number] if number < len(kinds) else dice.choice(kinds)
+        script.append(fault)
+        seen += 60
+    return (*script, Slow(2_000_000))
+
+
+def cuts(events: list[SimulatedEvent]) -> frozenset[int]:
+    """Every few hundred events the connection ends whatever its fault is, so that each one gets its turn."""
+    return frozenset(event.seq for event in events[200::200])
+
+
+def identity(record: JetstreamRecord) -> tuple:
+    if record.commit:
+        commit = record.commit
+        return record.did, commit.rev, commit.collection, commit.rkey, commit.operation
+    body = record.identity or record.account
+    assert body
+    return record.did, record.kind, body.seq
+
+
+def simulated_identity(event: SimulatedEvent) -> tuple:
+    return identity(JetstreamRecord.from_json(event.message))
+
+
+def by_repository(identities: list[tuple]) -> dict[str, list[tuple]]:
+    repositories = defaultdict(list)
+    for one in identities:
+        repositories[one[0]].append(one)
+    return repositories
+
+
+def listen(folder: Path, hosts: list[Simulator], **options: object) -> tuple[Statistics, list[tuple], list[str]]:
+    """The statistics, the identities of what lies in the queue, and what was noted on the way."""
+    connector = JetstreamConnector(
+        data_dir=folder, wire=options.pop("wire", None), compress=options.pop("compress", False)
+    )
+    notes: list[str] = []
+    statistics = asyncio.run(
+        connector.listen_until_count(
+            [host.address for host in hosts],
+            [],
+            _EVENTS,
+            120,
+            _START,
+            on_progress=lambda progress: notes.append(progress.note) if progress.note else None,
+            **options,
+        )
+    )
+    assert connector.queue
+    items = connector.queue.peek(None)
+    return statistics, [identity(JetstreamRecord.from_json(item.payload)) for item in items], notes
+
+
+@pytest.mark.parametrize(("wire", "compress", "seed"), [(Wire.V1, False, 1), (Wire.V2, False, 2), (Wire.V2, True, 3)])
+def test_ten_thousand_events_through_fifty_faults(wire: Wire, compress: bool, seed: int, tmp_path: Path) -> None:
+    faults = fifty(seed)
+    assert len(faults) == 50
+    planned = list(islice(_NETWORK.events(_START, _START + 600_000_000), _EVENTS))
+    with running(Simulator(_NETWORK, faults=Faults(script=faults, cut_at_seqs=cuts(planned)))) as simulator:
+        statistics, stored, notes = listen(tmp_path, [simulator], wire=wire, compress=compress)
+        events = islice(simulator.events(_START, _START + 600_000_000), _EVENTS + 500)
+        expected = [simulated_identity(event) for event in events]
+    assert statistics.records_stored == len(stored) == len(set(stored)) == _EVENTS, notes
+    assert statistics.reconnections >= len(faults) - 10, notes
+    assert statistics.quarantined >= 1
+    everybody = by_repository(expected)
+    for did, identities in by_repository(stored).items():
+        assert identities == everybody[did][: len(identities)]
+    missing = set(expected[: _EVENTS - 400]) - set(stored)
+    assert not missing
