@@ -7,5 +7,6 @@ from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.faults import Faults
 from jetstream_pipeline.simulator.network import Network
 from jetstream_pipeline.simulator.server import Simulator, running
+from jetstream_pipeline.simulator.witness import Witness
 
-__all__ = ["Faults", "Network", "SimulatedEvent", "Simulator", "running"]
+__all__ = ["Faults", "Network", "SimulatedEvent", "Simulator", "Witness", "running"]

@@ -20,7 +20,8 @@ from jetstream_pipeline.simulator.units import Unit, Units
 
 LARGEST_STEP_BACK_US = 3_000
 _UPSTREAM_SEQ_START = 10_000_000_000
-_EVENTS_PER_GAP = 41
+EVENTS_PER_GAP = 41
+"""Sequence numbers have a gap after so many events."""
 _STATUS = {
     "deactivation": "deactivated",
     "deletion": "deleted",
@@ -69,11 +70,16 @@ class Network:
             time_us = self._disordered(unit, time_us)
             operations = self._records.operations(unit)
             if not operations:
-                yield self._account_event(unit, time_us, first_seq + number + number // _EVENTS_PER_GAP)
+                yield self._account_event(unit, time_us, first_seq + number + number // EVENTS_PER_GAP)
                 number += 1
             for operation in operations:
-                yield _commit_event(unit, operation, time_us, first_seq + number + number // _EVENTS_PER_GAP)
+                yield _commit_event(unit, operation, time_us, first_seq + number + number // EVENTS_PER_GAP)
                 number += 1
+
+    @property
+    def seq_stride(self) -> int:
+        """The first sequence number of a page is its minute times this."""
+        return self._schedule.seq_stride
 
     def minute_of_seq(self, seq: int) -> int:
         """The only page that can hold this sequence number."""

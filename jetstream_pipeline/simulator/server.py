@@ -15,18 +15,20 @@ from datetime import timedelta
 from functools import partial
 from types import TracebackType
 
+from jetstream_pipeline.simulator.blindness import Blind
 from jetstream_pipeline.simulator.compression import Compression
 from jetstream_pipeline.simulator.connection import Connection
 from jetstream_pipeline.simulator.encoding import Encoding, Wire
 from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.fault_plan import FaultPlan
 from jetstream_pipeline.simulator.faults import Faults
-from jetstream_pipeline.simulator.feeds import window
+from jetstream_pipeline.simulator.feeds import Feed, window
 from jetstream_pipeline.simulator.network import Network
 from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.rewitnessing import rewitnessed
 from jetstream_pipeline.simulator.schedule import MINUTE_US
 from jetstream_pipeline.simulator.timeline import Position, Timeline
+from jetstream_pipeline.simulator.witness import Witness, Witnessed
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
@@ -53,6 +55,9 @@ class Simulator:
         with_cursor: bool = True,
         v2: bool = True,
         warm_up: timedelta = timedelta(0),
+        witness: Witness | None = None,
+        blind: float = 0.0,
+        blind_seed: int = 0,
     ) -> None:
         self.network = network
         self.ping_interval = ping_interval
@@ -63,7 +68,10 @@ class Simulator:
             Wire.V1: Compression(network, Wire.V1, dictionary),
             Wire.V2: Compression(network, Wire.V2, dictionary_v2),
         }
-        self.pages = PageCache(network, compressions, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
+        feed: Feed = Witnessed(network, witness) if witness else network
+        if blind:
+            feed = Blind(feed, blind, blind_seed)
+        self.pages = PageCache(feed, compressions, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
         self.timeline = Timeline(self.pages, int(lookback / timedelta(microseconds=1)), clock)
         self._host = host
         self._port = port

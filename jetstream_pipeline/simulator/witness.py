@@ -1,0 +1,107 @@
+"""One host's own view of a network that others witness too: its times, its order, its numbers.
+
+What a host does not see at all belongs to `blindness`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple
+
+from jetstream_pipeline.simulator.event import SimulatedEvent
+from jetstream_pipeline.simulator.network import EVENTS_PER_GAP, Network
+from jetstream_pipeline.simulator.schedule import MINUTE_US
+
+_MICROSECOND = timedelta(microseconds=1)
+_LARGEST_JITTER = timedelta(seconds=20)
+_PAGES_KEPT = 4
+_SLACK_US = 1_000_000
+
+
+@dataclass(frozen=True)
+class Witness:
+    """How a host differs from one that sees everything at the network's own time."""
+
+    offset: timedelta = timedelta(0)
+    """How much later it sees everything; negative: earlier."""
+    jitter: timedelta = timedelta(0)
+    """At most so much earlier or later still, commit by commit; never out of a repository's own order."""
+    seq_offset: int = 0
+    """How much higher its sequence numbers are. They also stand in its own order."""
+    seed: int = 0
+    """Another seed is another jitter, and other gaps between the numbers."""
+
+    def __post_init__(self) -> None:
+        if not timedelta(0) <= self.jitter <= _LARGEST_JITTER:
+            raise ValueError(f"jitter={self.jitter}: choose between none and {_LARGEST_JITTER}")
+
+
+class Witnessed:
+    """A network as one host sees it."""
+
+    def __init__(self, network: Network, witness: Witness) -> None:
+        self._witness = witness
+        self._network = network
+        self._offset_us = witness.offset // _MICROSECOND
+        self._jitter_us = witness.jitter // _MICROSECOND
+        self._key = hashlib.blake2b(str(witness.seed).encode(), digest_size=32, person=b"witness").digest()
+        self._events = lru_cache(_PAGES_KEPT)(network.page)
+        self._jittered = lru_cache(_PAGES_KEPT)(self._jittered_page)
+
+    def page(self, minute: int) -> Sequence[SimulatedEvent]:
+        """Neighbours of a minute's end change sides with the jitter."""
+        begin_us, end_us = minute * MINUTE_US, (minute + 1) * MINUTE_US
+        pages = range(minute - 1, minute + 2) if self._jitter_us else range(minute, minute + 1)
+        seen = [one for page in pages for one in self._jittered(page) if begin_us <= one.order_us < end_us]
+        seen.sort(key=attrgetter("order_us"))
+        first_seq = minute * self._network.seq_stride + self._witness.seq_offset
+        phase = self._witness.seed % EVENTS_PER_GAP
+        return [
+            one.event.witnessed(first_seq + number + (number + phase) // EVENTS_PER_GAP, one.time_us + self._offset_us)
+            for number, one in enumerate(seen)
+        ]
+
+    def minute_of_seq(self, seq: int) -> int:
+        return self._network.minute_of_seq(seq - self._witness.seq_offset)
+
+    def minute_of_time(self, time_us: int) -> int:
+        return self._network.minute_of_time(time_us - self._offset_us)
+
+    def _jittered_page(self, minute: int) -> list[_Seen]:
+        begin_us = minute * MINUTE_US
+        last_of: dict[str, int] = {}
+        if self._jitter_us:
+            since_us = begin_us - 2 * self._jitter_us - _SLACK_US
+            recent = [event for event in self._events(minute - 1) if event.time_us >= since_us]
+            self._see(recent, since_us, last_of)
+        return self._see(self._events(minute), begin_us, last_of)
+
+    def _see(self, events: Sequence[SimulatedEvent], latest_us: int, last_of: dict[str, int]) -> list[_Seen]:
+        """`last_of` is where each repository's last event came to stand; it is kept up to date.
+
+        Steps back in time stay steps back of the same size: the order goes by the latest time so far."""
+        seen = []
+        for event in events:
+            latest_us = max(latest_us, event.time_us)
+            order_us = latest_us + self._jitter_of(event)
+            order_us = last_of[event.did] = max(order_us, last_of.get(event.did, order_us))
+            seen.append(_Seen(order_us, order_us - (latest_us - event.time_us), event))
+        return seen
+
+    def _jitter_of(self, event: SimulatedEvent) -> int:
+        """The same for all operations of one commit."""
+        if not self._jitter_us:
+            return 0
+        digest = hashlib.blake2b(f"{event.did} {event.time_us}".encode(), digest_size=8, key=self._key).digest()
+        return int.from_bytes(digest, "little") % (2 * self._jitter_us + 1) - self._jitter_us
+
+
+class _Seen(NamedTuple):
+    order_us: int
+    time_us: int
+    event: SimulatedEvent
