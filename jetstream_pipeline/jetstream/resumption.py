@@ -56,8 +56,9 @@ class Resumption:
             return self._asked
         if self._numbers and host == self._serving:
             return max(self._numbers.last - _REWIND_SEQS, self._numbers.first)
-        rewind = REWIND_US if host == self._serving else HOST_SKEW_US
-        return max(self.recent.position - rewind, self._floor_us or 0)
+        if host == self._serving:
+            return max(self.recent.position - REWIND_US, self._floor_us or 0)
+        return self.recent.position - HOST_SKEW_US
 
     def live_since(self, time_us: int) -> None:
         """A stream from the live tip that ends before anything came goes on from this time."""

@@ -3,13 +3,12 @@
 import asyncio
 import random
 import time
-from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from jetstream_pipeline import JetstreamConnector, JetstreamRecord
+from jetstream_pipeline import JetstreamConnector
 from jetstream_pipeline.connector.statistics import Statistics
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream import client, connection
@@ -33,6 +32,7 @@ from jetstream_pipeline.simulator.faults import (
     Silence,
     Slow,
 )
+from jetstream_pipeline_tests.connector.events import Identity, by_repository, identity, simulated, stored
 
 _EVENTS = 10_000
 _NETWORK = Network(seed=11, rate=100)
@@ -110,46 +110,21 @@ def cuts(events: list[SimulatedEvent]) -> frozenset[int]:
     return frozenset(event.seq for event in events[200::200])
 
 
-def identity(record: JetstreamRecord) -> tuple:
-    if record.commit:
-        commit = record.commit
-        return record.did, commit.rev, commit.collection, commit.rkey, commit.operation
-    body = record.identity or record.account
-    assert body
-    return record.did, record.kind, body.seq
-
-
-def simulated_identity(event: SimulatedEvent) -> tuple:
-    return identity(JetstreamRecord.from_json(event.message))
-
-
-def by_repository(identities: list[tuple]) -> dict[str, list[tuple]]:
-    repositories = defaultdict(list)
-    for one in identities:
-        repositories[one[0]].append(one)
-    return repositories
-
-
-def listen(folder: Path, hosts: list[Simulator], **options: object) -> tuple[Statistics, list[tuple], list[str]]:
-    """The statistics, the identities of what lies in the queue, and what was noted on the way."""
-    connector = JetstreamConnector(
-        data_dir=folder, wire=options.pop("wire", None), compress=options.pop("compress", False)
-    )
+def listen(folder: Path, host: Simulator, wire: Wire, compress: bool) -> tuple[Statistics, list[Identity], list[str]]:
+    """The statistics, what lies in the queue, and what was noted on the way."""
+    connector = JetstreamConnector(data_dir=folder, wire=wire, compress=compress)
     notes: list[str] = []
     statistics = asyncio.run(
         connector.listen_until_count(
-            [host.address for host in hosts],
+            host.address,
             [],
             _EVENTS,
             120,
             _START,
             on_progress=lambda progress: notes.append(progress.note) if progress.note else None,
-            **options,
         )
     )
-    assert connector.queue
-    items = connector.queue.peek(None)
-    return statistics, [identity(JetstreamRecord.from_json(item.payload)) for item in items], notes
+    return statistics, [identity(record) for record in stored(connector.queue)], notes
 
 
 @pytest.mark.parametrize(("wire", "compress", "seed"), [(Wire.V1, False, 1), (Wire.V2, False, 2), (Wire.V2, True, 3)])
@@ -158,14 +133,12 @@ def test_ten_thousand_events_through_fifty_faults(wire: Wire, compress: bool, se
     assert len(faults) == 50
     planned = list(islice(_NETWORK.events(_START, _START + 600_000_000), _EVENTS))
     with running(Simulator(_NETWORK, faults=Faults(script=faults, cut_at_seqs=cuts(planned)))) as simulator:
-        statistics, stored, notes = listen(tmp_path, [simulator], wire=wire, compress=compress)
-        events = islice(simulator.events(_START, _START + 600_000_000), _EVENTS + 500)
-        expected = [simulated_identity(event) for event in events]
-    assert statistics.records_stored == len(stored) == len(set(stored)) == _EVENTS, notes
+        statistics, found, notes = listen(tmp_path, simulator, wire, compress)
+        expected = simulated(islice(simulator.events(_START, _START + 600_000_000), _EVENTS + 500))
+    assert statistics.records_stored == len(found) == len(set(found)) == _EVENTS, notes
     assert statistics.reconnections >= len(faults) - 10, notes
     assert statistics.quarantined >= 1
     everybody = by_repository(expected)
-    for did, identities in by_repository(stored).items():
+    for did, identities in by_repository(found).items():
         assert identities == everybody[did][: len(identities)]
-    missing = set(expected[: _EVENTS - 400]) - set(stored)
-    assert not missing
+    assert not set(expected[: _EVENTS - 400]) - set(found)

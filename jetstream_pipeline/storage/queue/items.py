@@ -13,6 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.events.surrogates import masked
 
 Payload = str | dict[str, Any] | BaseModel
 """JSON text, or what becomes JSON text."""
@@ -81,7 +82,7 @@ def _text(item: Payload, number: int) -> str:
             return json.dumps(item.model_dump(mode="json"))
         if not isinstance(item, str):
             return json.dumps(item, allow_nan=False)
-        _raw.decode(item)
+        _raw.decode(masked(item.encode()))
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInput(f"item {number} is not JSON: {error}") from None
     return item

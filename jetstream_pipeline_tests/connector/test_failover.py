@@ -1,0 +1,126 @@
+"""When a host fails the next one takes over: nothing is lost between them, and nothing comes twice."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from jetstream_pipeline import JetstreamConnector
+from jetstream_pipeline.connector.statistics import Statistics
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.jetstream import client, connection
+from jetstream_pipeline.jetstream.errors import JetstreamError
+from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness, running
+from jetstream_pipeline.simulator.faults import Cut, Fault, Refuse, Silence
+from jetstream_pipeline_tests.connector.events import by_repository, identity, simulated, stored
+
+_NETWORK = Network(seed=12, rate=100)
+_START = 60_000_000 * (int(time.time()) // 60 - 90)
+_AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
+_BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
+_DOWN = (Refuse(503),) * 1000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_FIRST_STALL_SEC", 1.0)
+    monkeypatch.setattr(client, "_MAX_STALL_SEC", 1.0)
+    monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
+    monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
+    monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def host(stack: ExitStack, *script: Fault | None, witness: Witness | None = None, **options: bool) -> Simulator:
+    witness = witness or Witness()
+    return stack.enter_context(running(Simulator(_NETWORK, witness=witness, faults=Faults(script=script), **options)))
+
+
+def listen(
+    connector: JetstreamConnector, hosts: list[Simulator], count: int, cursor: int | None = _START, seconds: float = 60
+) -> Statistics:
+    addresses = [one.address for one in hosts]
+    return asyncio.run(connector.listen_until_count(addresses, [], count, seconds, cursor))
+
+
+@pytest.mark.parametrize("wire", ["v1", "v2"])
+def test_hosts_that_differ_in_time_order_and_numbers_give_one_stream(
+    stack: ExitStack, tmp_path: Path, wire: str
+) -> None:
+    hosts = [
+        host(stack, Cut(4_000), *_DOWN),
+        host(stack, Cut(6_000), Cut(5_500), *_DOWN, witness=_AHEAD),
+        host(stack, Cut(3_500), witness=_BEHIND),
+    ]
+    connector = JetstreamConnector(data_dir=tmp_path, wire=wire)
+    statistics = listen(connector, hosts, 12_000)
+    found = [identity(record) for record in stored(connector.queue)]
+    assert len(statistics.hosts) == 3
+    assert len(found) == len(set(found)) == 12_000
+    expected = simulated(islice(_NETWORK.events(_START, _START + 600_000_000), 13_000))
+    assert not set(expected[:11_500]) - set(found)
+    everybody = by_repository(expected)
+    for did, identities in by_repository(found).items():
+        assert identities == everybody[did][: len(identities)]
+
+
+def test_the_next_host_is_asked_where_the_first_cannot_be_reached(stack: ExitStack, tmp_path: Path) -> None:
+    dead = host(stack)
+    stack.pop_all().close()
+    with ExitStack() as living:
+        second = host(living)
+        statistics = listen(JetstreamConnector(data_dir=tmp_path), [dead, second], 100)
+    assert statistics.target_reached
+    assert statistics.hosts == (second.address.removeprefix("ws://"),)
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_a_host_that_falls_silent_for_good_is_left(stack: ExitStack, tmp_path: Path, answering: bool) -> None:
+    silent = host(stack, Silence(1_000, answering), *(Silence(0, answering),) * 1000)
+    second = host(stack, witness=_AHEAD)
+    statistics = listen(JetstreamConnector(data_dir=tmp_path), [silent, second], 3_000)
+    assert len(statistics.hosts) == 2
+    assert statistics.records_stored == 3_000
+
+
+def test_a_host_that_refuses_is_left_out(stack: ExitStack, tmp_path: Path) -> None:
+    refusing = host(stack, *(Refuse(403, "not for you"),) * 1000)
+    statistics = listen(JetstreamConnector(data_dir=tmp_path), [refusing, host(stack)], 100)
+    assert statistics.target_reached
+
+
+def test_where_every_host_refuses_it_says_so(stack: ExitStack, tmp_path: Path) -> None:
+    refusing = host(stack, *(Refuse(403, "not for you"),) * 1000)
+    with pytest.raises(InvalidInput, match="403: not for you"):
+        listen(JetstreamConnector(data_dir=tmp_path), [refusing], 100)
+
+
+def test_a_host_that_warms_up_is_waited_for(stack: ExitStack, tmp_path: Path) -> None:
+    warming = host(stack, *(Refuse(503, "warming up"),) * 6)
+    assert listen(JetstreamConnector(data_dir=tmp_path), [warming], 100).target_reached
+
+
+def test_where_no_host_is_there_it_ends_soon(stack: ExitStack, tmp_path: Path) -> None:
+    dead = host(stack)
+    stack.pop_all().close()
+    with pytest.raises(JetstreamError, match="cannot reach"):
+        listen(JetstreamConnector(data_dir=tmp_path), [dead], 100)
+
+
+def test_an_old_host_is_read_by_the_first_wire(stack: ExitStack, tmp_path: Path) -> None:
+    old = host(stack, v2=False, with_cursor=False)
+    connector = JetstreamConnector(data_dir=tmp_path)
+    listen(connector, [old], 500)
+    assert all(record.seq is None for record in stored(connector.queue))
+    with pytest.raises(InvalidInput, match="--wire"):
+        listen(JetstreamConnector(data_dir=tmp_path, wire="v2"), [old], 1)
