@@ -20,7 +20,7 @@ from jetstream_pipeline.handles.resolve import HandleResolver
 from jetstream_pipeline.jetstream.client import StreamClient
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR, HOST_SKEW_US
+from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.settings import Settings
@@ -96,7 +96,7 @@ class JetstreamConnector:
         start, bounds = _cursor(cursor), _bounds(target_count, max_time, end_timestamp)
         resumed = Bookmark.read(self.queue, subscription) if self.queue and resume else None
         if resumed:
-            start = resumed.position_us - HOST_SKEW_US
+            start = resumed.cursor
         sink = QueueSink(self.queue, subscription, self._batch_size, resumed) if self.queue else None
         quarantine = QuarantineSink(self._data, self._name)
         notes = _Notes(on_progress)

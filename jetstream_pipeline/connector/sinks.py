@@ -32,7 +32,15 @@ class Bookmark(BaseModel):
 
     run: str
     """One subscription read from beginning to end, however many processes it takes: what is stored once in it."""
+    start_us: int
+    """The time of its first event."""
     position_us: int
+    """How far it has come. Both in unix microseconds."""
+
+    @property
+    def cursor(self) -> int:
+        """From here on nothing is missed, whichever host serves; what comes again is recognised."""
+        return max(self.position_us - HOST_SKEW_US, self.start_us)
 
     @classmethod
     def read(cls, queue: Queue, subscription: Subscription) -> Bookmark | None:
@@ -63,6 +71,7 @@ class QueueSink:
 
     def __post_init__(self) -> None:
         self.run = self.resumed.run if self.resumed else uuid.uuid4().hex
+        self._start_us = self.resumed.start_us if self.resumed else None
         self._position = Position()
         self._waiting_since: float | None = None
 
@@ -98,8 +107,10 @@ class QueueSink:
 
     def _store(self, number: int) -> None:
         self._position.add(pa.array(self._times[:number], pa.int64()))
-        before = self.resumed.position_us if self.resumed else 0
-        bookmark = Bookmark(run=self.run, position_us=max(before, self._position.time_us))
+        if self._start_us is None:
+            self._start_us = self._times[0]
+        position_us = max(self.resumed.position_us if self.resumed else 0, self._position.time_us)
+        bookmark = Bookmark(run=self.run, start_us=self._start_us, position_us=position_us)
         self.stored += self.queue.batch_add_items_to_queue(
             self._payloads[:number],
             keys=self._keys[:number],

@@ -6,18 +6,23 @@ import json
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.schema import COMMIT
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.compression import Dictionary
+from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 
-MAX_DIDS_IN_URL = 200
-"""More fill a URL. On v1 they are sent as the first message; on v2 a client must send none."""
+MAX_URL_BYTES = 7_500
+"""Servers and proxies refuse longer ones (8 KiB is usual): some 170 DIDs. On v1 more are sent as the first message; on
+v2 a client must send none."""
 
 _V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
 _V2_SUBPROTOCOL = "xrpc.v1.json"
+
+
+class TooMuchForV2(JetstreamError):
+    """Only the v1 wire takes so long a filter."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def request(
 ) -> Request:
     """Ask `host` for a subscription from a cursor (unix microseconds, or its sequence number); None: the live tip.
 
-    InvalidInput where the v2 wire, which takes no message from a client, is asked for more DIDs than a URL holds.
+    TooMuchForV2 where the v2 wire, which takes no message from a client, is asked for more than a URL holds.
     """
     query = [] if cursor is None else [("cursor", str(cursor))]
     if max_message_bytes:
@@ -59,26 +64,21 @@ def _v1(
 ) -> Request:
     if dictionary:
         query.append(("compress", "true"))
-    hello = None
-    if len(subscription.dids) > MAX_DIDS_IN_URL:
-        query.append(("requireHello", "true"))
-        options = {
-            "wantedCollections": subscription.collections,
-            "wantedDids": subscription.dids,
-            "maxMessageSizeBytes": max_message_bytes,
-        }
-        hello = json.dumps({"type": "options_update", "payload": options})
-    else:
-        query += [("wantedCollections", name) for name in subscription.collections]
-        query += [("wantedDids", did) for did in subscription.dids]
-    return Request(f"{host.address}/subscribe?{urlencode(query)}", hello=hello)
+    filters = [("wantedCollections", name) for name in subscription.collections]
+    filters += [("wantedDids", did) for did in subscription.dids]
+    url = _url(host, "/subscribe", query + filters)
+    if len(url) <= MAX_URL_BYTES:
+        return Request(url)
+    options = {
+        "wantedCollections": subscription.collections,
+        "wantedDids": subscription.dids,
+        "maxMessageSizeBytes": max_message_bytes,
+    }
+    hello = json.dumps({"type": "options_update", "payload": options})
+    return Request(_url(host, "/subscribe", [*query, ("requireHello", "true")]), hello=hello)
 
 
 def _v2(host: Host, subscription: Subscription, query: list[tuple[str, str]], dictionary: Dictionary | None) -> Request:
-    if len(subscription.dids) > MAX_DIDS_IN_URL:
-        raise InvalidInput(
-            f"the v2 wire takes {MAX_DIDS_IN_URL} DIDs at most; leave the wire to be chosen, or ask for v1"
-        )
     kinds = subscription.wanted_kinds
     query += [("kinds", kind) for kind in kinds]
     if COMMIT in kinds:
@@ -86,4 +86,11 @@ def _v2(host: Host, subscription: Subscription, query: list[tuple[str, str]], di
     query += [("dids", did) for did in subscription.dids]
     if dictionary:
         query.append(("zstdDictionary", str(dictionary.number)))
-    return Request(f"{host.address}{_V2_PATH}?{urlencode(query)}", subprotocol=_V2_SUBPROTOCOL)
+    url = _url(host, _V2_PATH, query)
+    if len(url) > MAX_URL_BYTES:
+        raise TooMuchForV2(f"{len(subscription.dids)} DIDs are more than a URL holds, and than v2 takes")
+    return Request(url, subprotocol=_V2_SUBPROTOCOL)
+
+
+def _url(host: Host, path: str, query: list[tuple[str, str]]) -> str:
+    return f"{host.address}{path}?{urlencode(query, safe=':*')}"

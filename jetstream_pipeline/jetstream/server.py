@@ -13,7 +13,7 @@ from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connectio
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
 from jetstream_pipeline.jetstream.errors import JetstreamError, NotOffered, Refused, RetiredDictionary
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.request import MAX_DIDS_IN_URL, request
+from jetstream_pipeline.jetstream.request import Request, TooMuchForV2, request
 from jetstream_pipeline.jetstream.subscription import Subscription
 
 _SIGN_OF_LIFE_SEC = 10.0
@@ -39,8 +39,7 @@ class Server:
         self._subscription = subscription
         self._options = options
         self._note = note
-        too_many_dids = len(subscription.dids) > MAX_DIDS_IN_URL
-        self.wire = options.wire or (Wire.V1 if too_many_dids else Wire.V2)
+        self.wire = options.wire or Wire.V2
         self._dictionaries = options.dictionaries
         self._dictionary: Dictionary | None = None
         self._decompressor: Decompressor | None = None
@@ -51,15 +50,7 @@ class Server:
     async def connect(self, cursor: int | None) -> AsyncIterator[Connection]:
         """A connection from `cursor` on. Refused or JetstreamError where there is none to be had."""
         await self._find_dictionary()
-        asked = request(
-            self.host,
-            self.wire,
-            self._subscription,
-            cursor,
-            dictionary=self._dictionary,
-            max_message_bytes=self._largest,
-        )
-        async with connected(self.host, asked) as connection:
+        async with connected(self.host, self._request(cursor)) as connection:
             self._retired = 0
             yield connection
 
@@ -71,9 +62,9 @@ class Server:
         """Ask in another way from now on, where the error says which; whether there is one."""
         match error:
             case NotOffered() if self.wire is Wire.V2 and self._options.wire is None:
-                self.wire, self._dictionary = Wire.V1, None
+                self._turn_to_v1()
             case NotOffered():
-                self.refused = Refused(f"{error}; ask it without --wire {self.wire}")
+                self.refused = Refused(f"{error}; ask without --wire {self.wire}")
                 return False
             case RetiredDictionary() if self._retired == 0:
                 await self._renew_dictionary()
@@ -100,6 +91,22 @@ class Server:
                 return bool(await connection.receive(_SIGN_OF_LIFE_SEC))
         except (JetstreamError, Refused):
             return False
+
+    def _request(self, cursor: int | None) -> Request:
+        try:
+            return request(
+                self.host,
+                self.wire,
+                self._subscription,
+                cursor,
+                dictionary=self._dictionary,
+                max_message_bytes=self._largest,
+            )
+        except TooMuchForV2 as error:
+            raise NotOffered(str(error)) from None
+
+    def _turn_to_v1(self) -> None:
+        self.wire, self._dictionary, self._decompressor = Wire.V1, None, None
 
     async def _find_dictionary(self) -> None:
         if self._dictionaries is None or self._dictionary is not None:
