@@ -57,7 +57,7 @@ async def get(
             body = b"" if location is not None else await _read(response, max_bytes)
             return Answer(response.status_code, location, body)
     except httpx2.HTTPError as error:
-        reason = " ".join(str(error).split())[:_REASON_CHARS] or type(error).__name__
+        reason = ascii(str(error) or type(error).__name__)[1:-1][:_REASON_CHARS]
         raise Unreachable(f"cannot be reached ({reason})") from error
 
 

@@ -1,13 +1,15 @@
 """What was found out is kept beside the data: for a while as an answer, for good as history."""
 
+import fcntl
 import json
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
 
-from jetstream_pipeline.handles.cache import HandleCache
+from jetstream_pipeline.handles.cache import Attempt, HandleCache
 from jetstream_pipeline.handles.errors import HandleCacheError, UnresolvedHandles
 from jetstream_pipeline.handles.resolve import ResolvedHandle
 from jetstream_pipeline_tests.handles.world import ALICE, BOB, NOON, World
@@ -101,7 +103,7 @@ def test_a_line_that_a_crash_tore_is_passed_over_and_the_next_begins_anew(world:
 
 
 @pytest.mark.parametrize(
-    "line", [b"\xff\xff", b"[" * 100_000, b"null", b'{"handle":"alice.test"}', b"", b'"alice.test"']
+    "line", [b'{"handle":"\xff"}', b'{"x":' + b"[" * 100_000, b"null", b'{"handle":"alice.test"}', b"", b'"alice.test"']
 )
 def test_lines_that_cannot_be_read_are_passed_over(world: World, line: bytes) -> None:
     world.file.write_bytes(line + b"\n")
@@ -135,6 +137,20 @@ def test_processes_write_whole_lines_side_by_side(world: World) -> None:
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     handles = [str(line["handle"]) for line in lines(world)]
     assert sorted(handles) == sorted(f"user{number}.{name}.test" for number in range(200) for name in "abc")
+
+
+def test_a_line_waits_for_whoever_is_writing(world: World) -> None:
+    cache = HandleCache(world.file)
+    attempt = Attempt(handle="alice.test", checked_at=NOON, reason="x", appview="a", plc="p")
+    with world.file.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer = threading.Thread(target=cache.add, args=(attempt,))
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive()
+        assert world.file.read_bytes() == b""
+    writer.join()
+    assert len(lines(world)) == 1
 
 
 def test_the_folder_is_made(world: World) -> None:

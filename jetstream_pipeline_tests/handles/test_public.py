@@ -172,8 +172,9 @@ def test_the_certificate_must_be_the_hosts(world: World) -> None:
 
 
 def test_a_connection_to_one_host_is_not_used_for_another_of_the_same_address(world: World) -> None:
-    world.well_known("alice.test", redirect(f"https://stranger.test{WELL_KNOWN}"))
-    world.well_known("stranger.test", ALICE)
+    world.well_known("alice.test", "did:web:stranger.test")
+    world.names.host("stranger.test", PUBLIC)
+    world.document("did:web:stranger.test", "at://alice.test")
     with pytest.raises(HandlesUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         world.resolve("alice.test")
     assert [host for host, _, _ in world.hosts.requests] == ["alice.test"]
