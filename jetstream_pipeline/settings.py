@@ -70,6 +70,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("zstd_dictionary", mode="before")
+    @classmethod
+    def _none_where_empty(cls, value: object) -> object:
+        return value or None
+
     @field_validator("hosts")
     @classmethod
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -130,10 +135,10 @@ def _told(check: Callable[[], _T]) -> _T:
 
 
 def described() -> list[tuple[str, str, str]]:
-    """Each variable's name, meaning and default, for `--help` and the documentation."""
+    """Each variable's name, meaning and default (empty: none), for `--help` and the documentation."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default or "none")
+        shown = ",".join(default) if isinstance(default, tuple) else str(default or "")
         rows.append((_PREFIX + name.upper(), field.description or "", shown))
     return rows

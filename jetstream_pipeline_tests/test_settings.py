@@ -21,6 +21,14 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     settings = Settings.read()
     assert settings.data_dir == Path("data")
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
+    assert settings.zstd_dictionary is None
+
+
+def test_the_defaults_as_texts_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = Settings.read()
+    for name, _, default in described():
+        monkeypatch.setenv(name, default)
+    assert Settings.read() == without
     assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 

@@ -22,7 +22,9 @@ _NAME = "jetstream-pipeline"
 class _Group(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment"):
-            formatter.write_dl([(name, f"{meaning} Default: {default}") for name, meaning, default in described()])
+            formatter.write_dl(
+                [(name, f"{meaning} Default: {default or 'none'}") for name, meaning, default in described()]
+            )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
