@@ -22,6 +22,7 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     assert settings.data_dir == Path("data")
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
     assert settings.zstd_dictionary is None
+    assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 
 def test_the_defaults_as_texts_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,6 @@ def test_the_defaults_as_texts_are_the_defaults(monkeypatch: pytest.MonkeyPatch)
     for name, _, default in described():
         monkeypatch.setenv(name, default)
     assert Settings.read() == without
-    assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 
 def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
