@@ -9,6 +9,7 @@ import click
 
 from jetstream_pipeline import __version__
 from jetstream_pipeline.cli.demo import demo
+from jetstream_pipeline.cli.queue import queue
 from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.simulate import simulate
 from jetstream_pipeline.cli.sql import sql
@@ -34,6 +35,7 @@ def cli() -> None:
 
 
 cli.add_command(demo)
+cli.add_command(queue)
 cli.add_command(replay)
 cli.add_command(simulate)
 cli.add_command(sql)

@@ -62,7 +62,9 @@ from jetstream_pipeline.window import parse_time, to_us
     "--batch-size", type=click.IntRange(min=1), default=100, show_default=True, help="Records in one transaction."
 )
 @click.option("--compress", is_flag=True, help="Ask hosts for zstd.")
-@click.option("--wire", type=click.Choice([*Wire]), help="Default: v2 where a host offers it, v1 otherwise.")
+@click.option(
+    "--wire", type=click.Choice([wire.value for wire in Wire]), help="Default: v2 where a host offers it, v1 otherwise."
+)
 @click.option(
     "--cursor", type=click.IntRange(min=0), help="Begin here: unix microseconds, or a host's sequence number."
 )

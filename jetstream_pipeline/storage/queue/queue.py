@@ -153,6 +153,14 @@ class Queue:
             ours = sql.release(connection, sql.CHOSEN, self._max_attempts, reason, available_at)
         return [item for item in items if item.id not in ours]
 
+    def release(self, items: QueueItem | Iterable[QueueItem]) -> list[QueueItem]:
+        """Not begun with these: pending again, as if never claimed. Returns those that were not this consumer's."""
+        items = _listed(items)
+        with self._file.transaction() as connection:
+            sql.choose(connection, items)
+            ours = sql.unclaim(connection)
+        return [item for item in items if item.id not in ours]
+
     def extend(self, items: QueueItem | Iterable[QueueItem], lease: Lease = 60.0) -> list[QueueItem]:
         """This consumer's for another lease, from now on. Returns those that were no longer."""
         items = _listed(items)

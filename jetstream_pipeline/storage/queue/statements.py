@@ -93,6 +93,15 @@ def release(
     return _ids(connection, query, given)
 
 
+def unclaim(connection: Connection) -> set[int]:
+    """Chosen items become pending, and their last claim is not counted."""
+    query = (
+        "UPDATE items SET status = 'pending', attempts = attempts - 1, lease_until = NULL, token = NULL "  # noqa: S608
+        f"WHERE {CHOSEN} RETURNING id"
+    )
+    return _ids(connection, query, {})
+
+
 def extend(connection: Connection, until: datetime) -> set[int]:
     query = f"UPDATE items SET lease_until = $until WHERE {CHOSEN} RETURNING id"  # noqa: S608 - a constant
     return _ids(connection, query, {"until": until})

@@ -1,0 +1,268 @@
+"""The command `stream` as a person meets it: every option, against a simulated network in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetstream_pipeline import JetstreamRecord, Queue
+from jetstream_pipeline.simulator import Faults, Network, SimulatedEvent, Simulator, running
+from jetstream_pipeline.simulator.faults import Close
+from jetstream_pipeline_tests.connector.events import identity, simulated
+from jetstream_pipeline_tests.handles.names import naming
+from jetstream_pipeline_tests.handles.web import serving
+from jetstream_pipeline_tests.handles.world import World
+
+_NETWORK = Network(seed=14, rate=20)
+_START = 60_000_000 * (int(time.time()) // 60 - 60)
+_START_TEXT = f"{datetime.fromtimestamp(_START / 1e6, UTC):%Y-%m-%d-%H:%M:%S}"
+_PREFIXES = ("app.bsky.", "com.whtwnd.", "com.example.", "fm.teal.")
+_EVERYTHING = tuple(text for prefix in _PREFIXES for text in ("-c", f"{prefix}*"))
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with running(Simulator(_NETWORK)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def events() -> list[SimulatedEvent]:
+    return list(_NETWORK.events(_START, _START + 20 * 60_000_000))
+
+
+def command(*options: str, module: str = "jetstream_pipeline") -> list[str]:
+    name = ["stream"] if module == "jetstream_pipeline" else []
+    return [sys.executable, "-m", module, *name, *options]
+
+
+def stream(
+    folder: Path, host: Simulator | None, *options: str, module: str = "jetstream_pipeline", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    instance = ["-i", host.address] if host else []
+    return subprocess.run(
+        command(*instance, *options, module=module),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JETSTREAM_DATA_DIR": str(folder), **environment},
+        timeout=90,
+    )
+
+
+def statistics(folder: Path, host: Simulator | None, *options: str, **environment: str) -> dict[str, Any]:
+    """What `--json` prints of a run that succeeds."""
+    result = stream(folder, host, "--json", *options, **environment)
+    assert result.returncode == 0, result.stderr
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def found(folder: Path, queue: str = "jetstream_sync") -> list[Any]:
+    items = Queue(queue, data_dir=folder).peek(None)
+    return [identity(JetstreamRecord.from_json(item.payload)) for item in items]
+
+
+def wanted(events: list[SimulatedEvent], *collections: str) -> list[SimulatedEvent]:
+    return [event for event in events if event.collection is None or event.collection.startswith(collections)]
+
+
+def test_a_start_and_a_number_and_posts_unless_told_otherwise(
+    simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path
+) -> None:
+    result = stream(tmp_path, simulator, "-s", _START_TEXT, "-n", "50")
+    assert result.returncode == 0, result.stderr
+    assert found(tmp_path) == simulated(wanted(events, "app.bsky.feed.post")[:50])
+    assert "50 records stored in jetstream_sync" in result.stdout
+    assert "--resume" in result.stdout
+
+
+def test_the_module_is_the_same_command(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    options = ("--start-timestamp", _START_TEXT, "--num-records", "5")
+    result = stream(tmp_path, simulator, *options, module="jetstream_pipeline.jetstream_cli")
+    assert result.returncode == 0, result.stderr
+    assert found(tmp_path) == simulated(wanted(events, "app.bsky.feed.post")[:5])
+    refused = stream(tmp_path, simulator, "--cursor", "x", module="jetstream_pipeline.jetstream_cli")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("python -m jetstream_pipeline.jetstream_cli: ")
+
+
+def test_collections_and_kinds(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    options = ("-s", _START_TEXT, "-n", "60", "-c", "app.bsky.feed.like", "--wanted-collections", "app.bsky.graph.*")
+    stream(tmp_path, simulator, *options, "--kinds", "commit", "--kinds", "account")
+    expected = [one for one in wanted(events, "app.bsky.feed.like", "app.bsky.graph.") if one.kind != "identity"]
+    assert found(tmp_path) == simulated(expected[:60])
+
+
+def test_repositories_by_option_and_by_file(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    dids = [did for did, _ in Counter(event.did for event in events).most_common(5)]
+    names = tmp_path / "dids.txt"
+    names.write_text(f"# the second to the fifth\n\n{dids[1]}\n{dids[2]}  # by name\n{dids[3]}\r\n{dids[4]}")
+    expected = [event for event in wanted(events, "app.bsky.") if event.did in dids]
+    options = ("-s", _START_TEXT, "-n", str(len(expected)), "-c", "app.bsky.*")
+    stream(tmp_path, simulator, *options, "-d", dids[0], "--wanted-dids", f"@{names}")
+    assert found(tmp_path) == simulated(expected)
+
+
+def test_handles_are_resolved_first(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    dids = [did for did, _ in Counter(event.did for event in events if event.did.startswith("did:plc:")).most_common(2)]
+    expected = [event for event in wanted(events, "app.bsky.") if event.did in dids]
+    options = ("-s", _START_TEXT, "-n", str(len(expected)), "-c", "app.bsky.*", "-u")
+    with serving() as services, naming() as names:
+        world = World(services, services, names, tmp_path / "unused")
+        world.appview_knows_none("nobody.test")
+        for handle, did in zip(("alice.test", "bob.test"), dids, strict=True):
+            world.appview(handle, did)
+            world.document(did, f"at://{handle}")
+        environment = {
+            "JETSTREAM_APPVIEW": world.endpoints.appview,
+            "JETSTREAM_PLC_DIRECTORY": world.endpoints.plc,
+            "JETSTREAM_DNS_SERVER": names.server,
+        }
+        statistics(tmp_path, simulator, *options, "@Alice.test, bob.test", **environment)
+        refused = stream(tmp_path, simulator, *options, "nobody.test", **environment)
+    assert found(tmp_path) == simulated(expected)
+    assert dids[0] in (tmp_path / "handles.jsonl").read_text()
+    assert refused.returncode == 2
+    assert "nobody.test" in refused.stderr
+
+
+def test_an_end(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    end = datetime.fromtimestamp(_START / 1e6 + 120, UTC).isoformat()
+    told = statistics(tmp_path, simulator, "-s", _START_TEXT, "-e", end, "-n", "0", *_EVERYTHING)
+    assert told["end_cursor_reached"]
+    end_us = _START + 120_000_000
+    until = next(number for number, event in enumerate(events) if event.time_us >= end_us)
+    assert len(found(tmp_path)) == len(wanted(events[:until], *_PREFIXES))
+
+
+def test_time_is_up_on_a_silent_filter(simulator: Simulator, tmp_path: Path) -> None:
+    told = statistics(tmp_path, simulator, "-n", "0", "-t", "5", "-d", "did:plc:nobody")
+    assert 5 <= told["total_time"] < 6
+    assert told["records_stored"] == 0
+
+
+def test_hosts_are_asked_in_the_order_given(simulator: Simulator, tmp_path: Path) -> None:
+    told = statistics(tmp_path, None, "-i", "ws://127.0.0.1:1", "--instance", simulator.address, "-n", "3")
+    assert told["hosts"] == [simulator.address.removeprefix("ws://")]
+    told = statistics(tmp_path, None, "-n", "3", JETSTREAM_HOSTS=simulator.address)
+    assert told["hosts"] == [simulator.address.removeprefix("ws://")]
+
+
+def test_queue_and_batch(simulator: Simulator, tmp_path: Path) -> None:
+    options = ("-s", _START_TEXT, "-n", "20", "--queue-name", "mine", "--batch-size", "6")
+    told = statistics(tmp_path, simulator, *options)
+    sizes = Counter(item.created_at for item in Queue("mine", data_dir=tmp_path).peek(None)).values()
+    assert (max(sizes), sum(sizes), told["queue_length"]) == (6, 20, 20)
+
+
+def test_compression_saves_bytes(simulator: Simulator, tmp_path: Path) -> None:
+    options = ("-s", _START_TEXT, "-n", "500", *_EVERYTHING)
+    plain, compressed = (statistics(tmp_path, simulator, *options, *more) for more in ((), ("--compress",)))
+    per_message = [told["bytes_received"] / told["messages_received"] for told in (plain, compressed)]
+    assert per_message[1] < per_message[0] / 2
+
+
+def test_compression_that_is_not_to_be_had_is_told_and_done_without(simulator: Simulator, tmp_path: Path) -> None:
+    options = ("-s", _START_TEXT, "-n", "5", "--wire", "v1", "--compress")
+    result = stream(tmp_path, simulator, *options, JETSTREAM_ZSTD_DICTIONARY=str(tmp_path / "none"))
+    assert result.returncode == 2
+    assert "JETSTREAM_ZSTD_DICTIONARY" in result.stderr
+    result = stream(tmp_path, simulator, *options)
+    assert result.returncode == 0
+    assert "going on without compression" in result.stderr
+
+
+def test_the_wire_may_be_chosen(tmp_path: Path) -> None:
+    with running(Simulator(_NETWORK, v2=False)) as old:
+        assert statistics(tmp_path, old, "-n", "1", "-s", _START_TEXT, "--wire", "v1")["records_stored"] == 1
+        refused = stream(tmp_path, old, "-n", "1", "--wire", "v2")
+    assert refused.returncode == 2
+    assert "--wire" in refused.stderr
+
+
+def test_a_cursor_and_going_on(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
+    options = ("-n", "30", "-c", "app.bsky.feed.post")
+    posts = wanted(events, "app.bsky.feed.post")
+    first = statistics(tmp_path, simulator, *options, "--cursor", str(_START))
+    second = statistics(tmp_path, simulator, *options, "--resume")
+    assert found(tmp_path) == simulated(posts[:60])
+    assert (first["latest_cursor"], second["latest_cursor"]) == (posts[29].time_us, posts[59].time_us)
+    statistics(tmp_path, simulator, "-n", "1", *options[2:], "--cursor", str(events[77].seq), "--queue-name", "other")
+    assert found(tmp_path, "other") == simulated(wanted(events[77:], "app.bsky.feed.post")[:1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_nothing_received_is_lost(
+    simulator: Simulator, tmp_path: Path, number: signal.Signals
+) -> None:
+    options = ("-i", simulator.address, "-n", "0", "-t", "0", *_EVERYTHING)
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "queues").exists() or len(Queue("jetstream_sync", data_dir=tmp_path)) < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    stored = re.match(r"(\d+) records stored", output)
+    assert stored
+    assert int(stored[1]) == len(found(tmp_path))
+    last = Queue("jetstream_sync", data_dir=tmp_path).peek(None)[-1]
+    assert f"--cursor {last.json()['time_us']}" in output
+
+
+def test_progress_is_told_in_plain_lines_and_not_at_all_when_quiet(tmp_path: Path) -> None:
+    for quiet in (False, True):
+        with running(Simulator(_NETWORK, faults=Faults(script=(Close(50, 1001, "back soon"),)))) as simulator:
+            options = ("-n", "0", "-t", "7", "-s", _START_TEXT, *_EVERYTHING)
+            result = stream(tmp_path, simulator, *options, *(["--quiet"] if quiet else []))
+            assert result.returncode == 0
+            if quiet:
+                assert result.stderr == ""
+            else:
+                assert "back soon" in result.stderr
+                assert re.search(r"[\d,]+ records  [\d,]+/s  .* behind  [\d.]+ MB  1 reconnections", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-c", "posts"), "is not a collection"),
+        (("-d", "me"), "is not a DID"),
+        (("-d", "@/nowhere"), "cannot read DIDs from /nowhere"),
+        (("-u", "not a handle"), "handle"),
+        (("-s", "yesterday"), "is not a time"),
+        (("-s", "2999-01-01"), "future"),
+        (("-e", "2026-13-01"), "is not a time"),
+        (("-s", "2026-01-02", "-e", "2026-01-01"), "is not after"),
+        (("-s", "2026-01-02", "--cursor", "5"), "not both"),
+        (("-n", "-1"), "-1"),
+        (("-t", "soon"), "soon"),
+        (("-i", "http://example.org"), "is not a host"),
+        (("--queue-name", "../x"), "../x"),
+        (("--batch-size", "0"), "0"),
+        (("--cursor", "1783166400000"), "16 digits"),
+        (("--kinds", "sync"), "sync"),
+        (("--wire", "v3"), "v3"),
+        (("-n", "5", "extra"), "extra"),
+    ],
+)
+def test_every_refusal_is_one_line(simulator: Simulator, tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    result = stream(tmp_path, simulator, *options)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
