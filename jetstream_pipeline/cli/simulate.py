@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.simulator import Faults, Network, Simulator
+from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness
 
 
 @click.command()
@@ -20,17 +20,35 @@ from jetstream_pipeline.simulator import Faults, Network, Simulator
 @click.option("--lookback-hours", type=click.FloatRange(min=0, min_open=True), default=36.0, show_default=True)
 @click.option("--dictionary", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For compression.")
 @click.option("--cut-after", type=click.IntRange(min=1), multiple=True, help="Cut the n-th connection after so many.")
+@click.option("--old", is_flag=True, help="An old server: the first wire only, without sequence numbers.")
+@click.option("--offset", type=float, default=0.0, show_default=True, help="Witness everything so many seconds later.")
+@click.option("--blind", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of DIDs not seen.")
 def simulate(
-    port: int, rate: float, seed: int, lookback_hours: float, dictionary: Path | None, cut_after: tuple[int, ...]
+    port: int,
+    rate: float,
+    seed: int,
+    lookback_hours: float,
+    dictionary: Path | None,
+    cut_after: tuple[int, ...],
+    old: bool,
+    offset: float,
+    blind: float,
 ) -> None:
     """Serve a synthetic network on 127.0.0.1 until interrupted."""
-    simulator = Simulator(
-        Network(seed=seed, rate=rate),
-        port=port,
-        lookback=timedelta(hours=lookback_hours),
-        dictionary=dictionary.read_bytes() if dictionary else None,
-        faults=Faults(cut_after_events=cut_after),
-    )
+    try:
+        simulator = Simulator(
+            Network(seed=seed, rate=rate),
+            port=port,
+            lookback=timedelta(hours=lookback_hours),
+            dictionary=dictionary.read_bytes() if dictionary else None,
+            faults=Faults(cut_after_events=cut_after),
+            with_cursor=not old,
+            v2=not old,
+            witness=Witness(offset=timedelta(seconds=offset)),
+            blind=blind,
+        )
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"cannot simulate this: {error}; give other numbers") from None
     try:
         asyncio.run(_serve(simulator))
     except OSError as error:

@@ -68,7 +68,7 @@ class Simulator:
             Wire.V1: Compression(network, Wire.V1, dictionary),
             Wire.V2: Compression(network, Wire.V2, dictionary_v2),
         }
-        feed: Feed = Witnessed(network, witness) if witness else network
+        feed: Feed = network if witness in (None, Witness()) else Witnessed(network, witness)
         if blind:
             feed = Blind(feed, blind, blind_seed)
         self.pages = PageCache(feed, compressions, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)

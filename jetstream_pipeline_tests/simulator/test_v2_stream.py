@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import zstandard
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from jetstream_pipeline.simulator import Network, SimulatedEvent
+from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator
+from jetstream_pipeline.simulator.encoding import Wire
 from jetstream_pipeline_tests.reference import reference
-from jetstream_pipeline_tests.simulator.conftest import MINUTE_US, NOON_US, V2, Clock, Start, receive, subscribed
+from jetstream_pipeline_tests.simulator.conftest import MINUTE_US, NOON_US, V1, V2, Clock, Start, receive, subscribed
 
 _FROM = NOON_US - 2 * MINUTE_US
 
@@ -154,3 +156,33 @@ async def test_an_old_server_knows_no_such_address(start: Start) -> None:
         response = refused.value.response
         assert (response.status_code, bytes(response.body)) == (404, b"404 page not found\n")
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+class _Counting(Network):
+    """Remembers which pages were asked for."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network.seed, network.rate)
+        self.asked: list[int] = []
+
+    def page(self, minute: int) -> list[SimulatedEvent]:
+        self.asked.append(minute)
+        return super().page(minute)
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+@pytest.mark.parametrize("compressed", [True, False])
+async def test_what_is_rendered_ahead_is_not_rendered_again(
+    network: Network, clock: Clock, wire: Wire, compressed: bool
+) -> None:
+    counting = _Counting(network)
+    simulator = Simulator(counting, clock=clock)
+    begin, middle = NOON_US - 3 * MINUTE_US, NOON_US // MINUTE_US - 2
+    simulator.render_ahead(begin, NOON_US, wire=wire, compressed=compressed)
+    query = f"cursor={begin}"
+    if compressed:
+        number = zstandard.ZstdCompressionDict(simulator.dictionary_v2).dict_id()
+        query += f"&zstdDictionary={number}" if wire is Wire.V2 else "&compress=true"
+    async with simulator, subscribed(simulator, query, path=V2 if wire is Wire.V2 else V1) as connection:
+        await receive(connection, sum(1 for _ in network.events(begin, NOON_US)))
+    assert counting.asked.count(middle) == 1

@@ -1,0 +1,61 @@
+"""`simulate` serves the host that its options describe."""
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from jetstream_pipeline.simulator import Network, Simulator, Witness
+from jetstream_pipeline_tests.cli.test_main import run, simulating
+
+V2 = "xrpc/network.bsky.jetstream.subscribeEvents"
+
+
+def first_events(host: str, cursor: int, number: int, path: str = "subscribe") -> list[dict[str, Any]]:
+    with connect(f"{host}/{path}?cursor={cursor}", compression=None) as connection:
+        return [json.loads(connection.recv(30)) for _ in range(number)]
+
+
+def an_hour_ago() -> int:
+    return int((time.time() - 3600) * 1_000_000)
+
+
+def test_an_old_host_speaks_the_first_wire_only_and_numbers_nothing() -> None:
+    cursor = an_hour_ago()
+    with simulating("--old") as host:
+        assert "cursor" not in first_events(host, cursor, 1)[0]
+        with pytest.raises(InvalidStatus) as refused:
+            first_events(host, cursor, 1, V2)
+        assert refused.value.response.status_code == 404
+    with simulating() as host:
+        assert "cursor" in first_events(host, cursor, 1)[0]
+        assert first_events(host, cursor, 1, V2)[0]["payload"]["seq"] == first_events(host, cursor, 1)[0]["cursor"]
+
+
+@pytest.mark.parametrize(
+    ("options", "described"),
+    [
+        (("--offset", "2.5"), {"witness": Witness(offset=timedelta(seconds=2.5))}),
+        (("--offset", "-60"), {"witness": Witness(offset=timedelta(seconds=-60))}),
+        (("--blind", "0.4"), {"blind": 0.4}),
+    ],
+)
+def test_a_host_sees_late_or_not_everything(options: tuple[str, ...], described: dict[str, Any]) -> None:
+    cursor = an_hour_ago()
+    events = Simulator(Network(rate=2), **described).events(cursor, cursor + 600_000_000)
+    expected = [json.loads(event.message) for event, _ in zip(events, range(300), strict=False)]
+    ordinary = [json.loads(event.message) for event in Network(rate=2).events(cursor, cursor + 600_000_000)]
+    assert expected != ordinary[:300]
+    with simulating(*options) as host:
+        assert first_events(host, cursor, 300) == expected
+
+
+@pytest.mark.parametrize("options", [("--blind", "2"), ("--blind", "nan"), ("--offset", "nan"), ("--offset", "x")])
+def test_numbers_that_describe_no_host_are_refused_in_one_line(options: tuple[str, ...]) -> None:
+    result = run("simulate", "--port", "0", *options)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
