@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
 from jetstream_pipeline import __version__
-from jetstream_pipeline.cli.demo import demo
-from jetstream_pipeline.cli.queue import queue
-from jetstream_pipeline.cli.replay import replay
-from jetstream_pipeline.cli.simulate import simulate
-from jetstream_pipeline.cli.sql import sql
-from jetstream_pipeline.cli.stream import stream
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.settings import described
 
 _NAME = "jetstream-pipeline"
 
 
+_COMMANDS = ("demo", "queue", "replay", "simulate", "sql", "stream")
+"""Each is in the module of its name, which is imported when it is asked for: not every command pays for Dagster."""
+
+
 class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"jetstream_pipeline.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment"):
             formatter.write_dl(
@@ -32,14 +41,6 @@ class _Group(click.Group):
 @click.version_option(__version__, package_name="jetstream_pipeline")
 def cli() -> None:
     """The Bluesky network's public events as hourly tables to query with SQL."""
-
-
-cli.add_command(demo)
-cli.add_command(queue)
-cli.add_command(replay)
-cli.add_command(simulate)
-cli.add_command(sql)
-cli.add_command(stream)
 
 
 def main() -> None:

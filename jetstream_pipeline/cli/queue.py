@@ -19,7 +19,7 @@ from jetstream_pipeline.storage.queue.items import QueueItem, QueueStats, Status
 from jetstream_pipeline.storage.queue.queue import Queue, queues
 
 _STATUSES = [status.value for status in Status]
-_COLUMNS = ("pending", "claimed", "expired", "dead", "added", "acknowledged", "size_bytes")
+_COLUMNS = ("pending", "claimed", "expired", "dead", "size_bytes")
 _name = click.argument("name")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON: one object a line.")
 

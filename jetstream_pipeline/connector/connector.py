@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,14 +104,15 @@ class JetstreamConnector:
         run = Run(self._client(instance, subscription, notes.tell), bounds, stop, sink.only_new if sink else None)
         notes.run = run
         try:
-            async for batch in run.batches(start):
-                await asyncio.to_thread(quarantine.take, batch)
-                if sink:
-                    await asyncio.to_thread(sink.take, batch)
-                if on_event:
-                    for record in quarantine.readable(batch):
-                        await _call(on_event, record)
-                notes.tell()
+            async with aclosing(run.batches(start)) as batches:
+                async for batch in batches:
+                    await asyncio.to_thread(quarantine.take, batch)
+                    if sink:
+                        await asyncio.to_thread(sink.take, batch)
+                    if on_event:
+                        for record in quarantine.readable(batch):
+                            await _call(on_event, record)
+                    notes.tell()
         finally:
             if sink:
                 await asyncio.to_thread(sink.flush)
@@ -128,19 +130,16 @@ class JetstreamConnector:
         *,
         wanted_handles: Sequence[str] = (),
         kinds: Sequence[str] = (),
-    ) -> AsyncIterator[JetstreamRecord]:
+    ) -> AsyncGenerator[JetstreamRecord, None]:
         """The events themselves, for an `async for`; the queue is left alone. Arguments as of `listen_until_count`."""
         subscription = await self._subscription(wanted_collections, wanted_dids, wanted_handles, kinds)
         run = Run(self._client(instance, subscription), _bounds(target_count, max_time, end_timestamp))
         quarantine = QuarantineSink(self._data, self._name)
-        batches = run.batches(_cursor(cursor))
-        try:
+        async with aclosing(run.batches(_cursor(cursor))) as batches:
             async for batch in batches:
                 await asyncio.to_thread(quarantine.take, batch)
                 for record in quarantine.readable(batch):
                     yield record
-        finally:
-            await batches.aclose()  # type: ignore[attr-defined]
 
     async def _subscription(
         self, collections: Sequence[str], dids: Sequence[str], handles: Sequence[str], kinds: Sequence[str]

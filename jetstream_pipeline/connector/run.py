@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
@@ -71,13 +72,12 @@ class Run:
     def reconnections(self) -> int:
         return max(self.client.connections - 1, 0)
 
-    async def batches(self, cursor: int | None) -> AsyncIterator[Batch]:
+    async def batches(self, cursor: int | None) -> AsyncGenerator[Batch, None]:
         """The stream's batches from `cursor` on, the last one cut where the run ends; about one a second in silence.
 
         Raises what `StreamClient.batches` raises.
         """
-        batches = self.client.batches(cursor)
-        try:
+        async with aclosing(self.client.batches(cursor)) as batches:
             while (batch := await self._next(batches)) is not None:
                 if self._only_new:
                     batch = await asyncio.to_thread(self._only_new, batch)
@@ -86,8 +86,6 @@ class Run:
                 yield batch
                 if self.end_reached or self.target_reached:
                     return
-        finally:
-            await batches.aclose()  # type: ignore[attr-defined]
 
     async def _next(self, batches: AsyncIterator[Batch]) -> Batch | None:
         """The next batch; None when time is up or somebody asked to stop."""

@@ -9,7 +9,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -99,7 +100,7 @@ class StreamClient:
         self._progress = 0
         self._silence = 0.0
 
-    async def batches(self, cursor: int | None) -> AsyncIterator[Batch]:
+    async def batches(self, cursor: int | None) -> AsyncGenerator[Batch, None]:
         """New events from `cursor` on (unix microseconds; a sequence number of the first host; None: the live tip),
         for as long as the caller asks.
 
@@ -109,8 +110,9 @@ class StreamClient:
         while True:
             server, progress = self._servers[self._turn], self._progress
             try:
-                async for batch in self._read(server, resumption):
-                    yield batch
+                async with aclosing(self._read(server, resumption)) as reading:
+                    async for batch in reading:
+                        yield batch
                 error: JetstreamError | Refused = JetstreamError(f"{self.endings[-1]}, and brought nothing new")
             except (JetstreamError, Refused) as caught:
                 if not isinstance(caught, NotOffered):
@@ -120,7 +122,7 @@ class StreamClient:
             if self._progress > progress:
                 self._failures = 0
             elif not mended:
-                await self._fail(server, error)
+                await self._fail(server, resumption, error)
 
     async def _mended(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> bool:
         """Whether the error says what to do otherwise, and asking again at once makes sense."""
@@ -138,11 +140,13 @@ class StreamClient:
                 return await server.adapt(error)
         return True
 
-    async def _fail(self, server: Server, error: JetstreamError | Refused) -> None:
+    async def _fail(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> None:
         """Turn to the next host: at once, or after a growing, jittered pause when all of them were asked."""
-        if all(one.refused for one in self._servers):
+        if server.refused and (resumption.is_of_one_host or all(one.refused for one in self._servers)):
             raise self._servers[0].refused or error
         willing = [one for one in self._servers if not one.refused]
+        if resumption.is_of_one_host:
+            willing = [server]
         later = [one for one in willing if self._servers.index(one) > self._turn]
         self._turn = self._servers.index((later or willing)[0])
         if isinstance(error, _Stalled):
@@ -170,7 +174,7 @@ class StreamClient:
         if self.on_note:
             self.on_note(text)
 
-    async def _read(self, server: Server, resumption: Resumption) -> AsyncIterator[Batch]:
+    async def _read(self, server: Server, resumption: Resumption) -> AsyncGenerator[Batch, None]:
         """What is new on one connection, until it ends."""
         cursor = resumption.cursor(server.host)
         asked_at_us = _now_us()
@@ -213,6 +217,9 @@ class StreamClient:
     ) -> Batch:
         """What is new in a part of a stream, and passes the filter also on our side."""
         events, rejected = opening.trim(decoded.events, decoded.rejected)
+        if opening.gap:
+            self._note(f"{server.host.name} {opening.gap}")
+            opening.gap = None
         fresh = resumption.saw(events, server.host)
         repeats = fresh.count(False)
         self.repeats += repeats

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
 
-from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.compression import Dictionary
 from jetstream_pipeline.jetstream.errors import JetstreamError
@@ -50,24 +51,27 @@ class Dictionaries:
         """The dictionary that a v2 host has now, after it retired the one that we had."""
         content = await _fetch(f"{host.web_address}{_V2_PATH}")
         dictionary = _dictionary(content, host.name)
-        self._cache[_v2_key(host)] = content
+        self._keep(_v2_key(host), content)
         return dictionary
 
     async def _fetch_v1(self) -> Dictionary:
         content = await _fetch(self._v1_url)
         if hashlib.sha256(content).hexdigest() != V1_SHA256:
             raise NoDictionary(f"{self._v1_url} is not the dictionary of Jetstream's v1 stream: its checksum differs")
-        self._cache[_V1_KEY] = content
+        self._keep(_V1_KEY, content)
         return _dictionary(content, self._v1_url)
 
+    def _keep(self, key: str, content: bytes) -> None:
+        # Whoever cannot keep it fetches it again: compression is never a reason to fail.
+        with suppress(PipelineError):
+            self._cache[key] = content
+
     def _cached(self, key: str, sha256: str | None = None) -> Dictionary | None:
-        content = self._cache.get(key)
-        if content is None or (sha256 and hashlib.sha256(content).hexdigest() != sha256):
-            return None
-        try:
-            return Dictionary(content)
-        except ValueError:
-            return None
+        with suppress(PipelineError, KeyError, ValueError):
+            content = self._cache[key]
+            if sha256 is None or hashlib.sha256(content).hexdigest() == sha256:
+                return Dictionary(content)
+        return None
 
 
 def _v2_key(host: Host) -> str:

@@ -39,7 +39,9 @@ class Host:
             (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise InvalidInput(f"{text!r} is not a host: {error}") from None
-        plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
+        if "@" in parts.netloc:
+            raise InvalidInput("a host's address takes no user or password; write ws://HOST:PORT or wss://HOST")
+        plain = not (parts.path.strip("/") or parts.query or parts.fragment)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or not plain or any(c.isspace() for c in address):
             raise InvalidInput(
                 f"{text!r} is not a host; write a short name (us-east-1), a host name, ws://HOST:PORT or wss://HOST"

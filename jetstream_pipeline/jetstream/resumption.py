@@ -12,6 +12,7 @@ from jetstream_pipeline.events.decode import Rejected
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.recent import Recent
+from jetstream_pipeline.window import from_us
 
 FIRST_TIME_CURSOR = 10**15
 """From here on a cursor is unix microseconds, below it a sequence number of one host."""
@@ -19,6 +20,7 @@ FIRST_TIME_CURSOR = 10**15
 REWIND_US = 5_000_000
 HOST_SKEW_US = 30_000_000
 """How much earlier another host may have witnessed an event."""
+_TOLD_GAP_US = 600_000_000
 _REWIND_SEQS = 5_000
 """More than the 4,096 that a host may hand out again after a crash."""
 
@@ -49,6 +51,11 @@ class Resumption:
     @property
     def begun(self) -> bool:
         return self._serving is not None
+
+    @property
+    def is_of_one_host(self) -> bool:
+        """Whether only the first host knows where to begin: the cursor is one of its numbers."""
+        return not self.begun and self._asked is not None and self._asked < FIRST_TIME_CURSOR
 
     def cursor(self, host: Host) -> int | None:
         """What to ask `host` for: unix microseconds, its own sequence number, or None for the live tip."""
@@ -96,6 +103,8 @@ class Opening:
         self._time = cursor if cursor is not None and cursor >= FIRST_TIME_CURSOR else None
         self._recent = recent if self._time is None else None
         self._begun = self._time is None and recent is None
+        self.gap: str | None = None
+        """What to tell of a stream that begins long after the time asked for: v1 hosts say nothing of it."""
 
     def trim(
         self, events: pa.RecordBatch, rejected: tuple[Rejected, ...]
@@ -112,7 +121,14 @@ class Opening:
             return events, rejected
         first = pc.index(pc.greater_equal(events["time_us"], self._time), True).as_py()
         self._begun = first >= 0
+        if self._begun:
+            self._tell_gap(self._time, events["time_us"][first].as_py())
         return _from(first if self._begun else events.num_rows, events, rejected)
+
+    def _tell_gap(self, asked_us: int, begun_us: int) -> None:
+        if begun_us - asked_us > _TOLD_GAP_US:
+            asked, begun = (from_us(time_us).strftime("%Y-%m-%d %H:%M") for time_us in (asked_us, begun_us))
+            self.gap = f"sends nothing from {asked} to {begun} UTC; it may no longer have what lies between"
 
 
 def _from(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -138,15 +139,12 @@ async def _replay(
 
     client = StreamClient(hosts, subscription, on_note=report)
     cursor = window.start_us - _LEAD_US
-    batches = client.batches(cursor)
-    try:
+    async with aclosing(client.batches(cursor)) as batches:
         async for batch in batches:
             await asyncio.to_thread(_keep, batch, edges, tally, files)
             report()
             if edges.passed or batch.silence >= _SILENCE_SEC:
                 break
-    finally:
-        await batches.aclose()  # type: ignore[attr-defined]
     state, reason = edges.verdict()
     return WindowSummary(
         stream=stream,

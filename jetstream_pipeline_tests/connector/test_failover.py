@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jetstream_pipeline import JetstreamConnector
-from jetstream_pipeline.connector.statistics import Statistics
+from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.jetstream import client, connection
+from jetstream_pipeline.jetstream import client, connection, server
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness, running
 from jetstream_pipeline.simulator.faults import Cut, Fault, Refuse, Silence
@@ -33,6 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
     monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
     monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
+    monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 1.0)
 
 
 @pytest.fixture
@@ -41,16 +43,24 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def host(stack: ExitStack, *script: Fault | None, witness: Witness | None = None, **options: bool) -> Simulator:
+def host(stack: ExitStack, *script: Fault | None, witness: Witness | None = None, **options: Any) -> Simulator:
     witness = witness or Witness()
     return stack.enter_context(running(Simulator(_NETWORK, witness=witness, faults=Faults(script=script), **options)))
 
 
 def listen(
-    connector: JetstreamConnector, hosts: list[Simulator], count: int, cursor: int | None = _START, seconds: float = 60
+    connector: JetstreamConnector,
+    hosts: list[Simulator],
+    count: int,
+    cursor: int | None = _START,
+    notes: list[str] | None = None,
 ) -> Statistics:
+    def note(progress: Progress) -> None:
+        if progress.note and notes is not None:
+            notes.append(progress.note)
+
     addresses = [one.address for one in hosts]
-    return asyncio.run(connector.listen_until_count(addresses, [], count, seconds, cursor))
+    return asyncio.run(connector.listen_until_count(addresses, [], count, 60, cursor, on_progress=note))
 
 
 @pytest.mark.parametrize("wire", ["v1", "v2"])
@@ -124,3 +134,25 @@ def test_an_old_host_is_read_by_the_first_wire(stack: ExitStack, tmp_path: Path)
     assert all(record.seq is None for record in stored(connector.queue))
     with pytest.raises(InvalidInput, match="--wire"):
         listen(JetstreamConnector(data_dir=tmp_path, wire="v2"), [old], 1)
+
+
+def test_a_sequence_number_is_asked_of_the_first_host_only(stack: ExitStack, tmp_path: Path) -> None:
+    first, other = host(stack, Refuse(503), Refuse(503)), host(stack, witness=_AHEAD)
+    event = next(first.events(_START, _START + 60_000_000))
+    connector = JetstreamConnector(data_dir=tmp_path)
+    statistics = listen(connector, [first, other], 10, event.seq)
+    assert statistics.hosts == (first.address.removeprefix("ws://"),)
+    assert identity(stored(connector.queue)[0]) == simulated([event])[0]
+    with pytest.raises(InvalidInput, match="403"):
+        listen(connector, [host(stack, *(Refuse(403),) * 9), other], 10, event.seq)
+
+
+@pytest.mark.parametrize(("wire", "words"), [("v1", "may no longer have"), ("v2", "OutdatedCursor")])
+def test_what_a_host_no_longer_has_is_told(stack: ExitStack, tmp_path: Path, wire: str, words: str) -> None:
+    notes: list[str] = []
+    forgetful = host(stack, lookback=timedelta(minutes=30))
+    listen(JetstreamConnector(data_dir=tmp_path, wire=wire), [forgetful], 10, notes=notes)
+    assert any(words in note for note in notes)
+    notes.clear()
+    listen(JetstreamConnector(data_dir=tmp_path, wire=wire), [host(stack)], 10, notes=notes)
+    assert not notes
