@@ -73,7 +73,13 @@ def found(folder: Path, queue: str = "jetstream_sync") -> list[Any]:
 
 
 def wanted(events: list[SimulatedEvent], *collections: str) -> list[SimulatedEvent]:
-    return [event for event in events if event.collection is None or event.collection.startswith(collections)]
+    """The events of these collections, or of prefixes that end in a dot; and what has no collection."""
+    prefixes = tuple(name for name in collections if name.endswith("."))
+    return [
+        event
+        for event in events
+        if event.collection is None or event.collection in collections or event.collection.startswith(prefixes)
+    ]
 
 
 def test_a_start_and_a_number_and_posts_unless_told_otherwise(
