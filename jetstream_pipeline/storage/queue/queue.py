@@ -108,7 +108,7 @@ class Queue:
     @contextmanager
     def opened(self) -> Iterator[Queue]:
         """Keep the queue open for the calls inside, each still a transaction of its own. Others wait meanwhile."""
-        with self._file.opened():
+        with self._file.kept_open():
             yield self
 
     def batch_remove_items_from_queue(self, limit: int | None = None) -> list[QueueItem]:

@@ -17,7 +17,7 @@ from jetstream_pipeline import JetstreamRecord, Queue
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.queue import statements
-from jetstream_pipeline.storage.queue.file import QueueBusy
+from jetstream_pipeline.storage.queue.patience import QueueBusy
 from jetstream_pipeline.storage.queue.queue import queues
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
