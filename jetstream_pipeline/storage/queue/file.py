@@ -7,31 +7,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import re
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
 from jetstream_pipeline.sql import literal
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import told
+from jetstream_pipeline.storage.files import fsync_path, told
+from jetstream_pipeline.storage.queue.patience import Patience
 
 _STORAGE_VERSION = "v1.0.0"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1}
-_FIRST_NAP_SEC = 0.002
-_LONGEST_NAP_SEC = 0.05
+_NEXT_NAP_SEC = 0.002
+"""Of the one whose turn is next."""
+_NAP_SEC = 0.02
+_HELD_ELSEWHERE = "Could not set lock on file"
+_HELD_HERE = "different configuration than existing connections"
+_INTERRUPTED = "Query interrupted"
+"""What DuckDB makes of Ctrl-C."""
 _HOLDER = re.compile(r"PID (\d+)")
-
-
-class QueueBusy(StorageError):
-    """Somebody else had the queue open for longer than we were willing to wait."""
-
-    passing = True
 
 
 class QueueFile:
@@ -48,26 +46,29 @@ class QueueFile:
         """Make the file with the tables of `script`, unless it is there. DuckDB 1.0 and newer can read it."""
         with told(self.path.parent, "create"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self._locked(self._new_patience()):
             if self.path.exists():
                 return
             temporary = self.path.with_suffix(".new")
-            temporary.unlink(missing_ok=True)
-            with self._told(), duckdb.connect() as connection:
-                connection.execute(f"ATTACH {literal(temporary)} AS made (STORAGE_VERSION '{_STORAGE_VERSION}')")
-                connection.execute(f"USE made; {script} USE memory; DETACH made")
-            os.replace(temporary, self.path)
+            with told(self.path, "create"), self._told():
+                temporary.unlink(missing_ok=True)
+                with duckdb.connect() as connection:
+                    connection.execute(f"ATTACH {literal(temporary)} AS made (STORAGE_VERSION '{_STORAGE_VERSION}')")
+                    connection.execute(f"USE made; {script} USE memory; DETACH made")
+                os.replace(temporary, self.path)
+                fsync_path(self.path.parent)
 
     @contextmanager
-    def opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def kept_open(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The open file, also for calls further down; closed when the outermost one ends."""
-        if not self._thread.acquire(timeout=self._patience):
-            raise self._busy("")
+        patience = self._new_patience()
+        if not self._thread.acquire(timeout=patience.left):
+            raise patience.ended(str(os.getpid()))
         try:
             if self._connection is not None:
                 yield self._connection
                 return
-            with self._locked(), self._told(), self._connected() as connection:
+            with self._locked(patience), self._connected(patience) as connection:
                 self._connection = connection
                 try:
                     yield connection
@@ -77,6 +78,12 @@ class QueueFile:
             self._thread.release()
 
     @contextmanager
+    def opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The open file for what one call does with it."""
+        with self.kept_open() as connection, self._told():
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Everything done inside is durable at the end, or nothing of it."""
         with self.opened() as connection:
@@ -84,59 +91,69 @@ class QueueFile:
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                with suppress(duckdb.Error):
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 
     @contextmanager
-    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Wait for a program that holds DuckDB's own lock: somebody's shell, say."""
-        for nap in self._naps():
-            try:
-                connection = duckdb.connect(self.path, config=_CONFIG)
-                break
-            except duckdb.IOException as error:
-                if "lock" not in str(error):
-                    raise
-                if nap is None:
-                    holder = _HOLDER.search(str(error))
-                    raise self._busy(holder[1] if holder else "") from None
-                time.sleep(nap)
-        with connection:
+    def _connected(self, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Wait for a program that holds DuckDB's own lock: somebody's shell, say, or a notebook that we run in."""
+        with self._told():
+            connection = self._connect(patience)
+        try:
             yield connection
+        finally:
+            with self._told():
+                connection.close()
+
+    def _connect(self, patience: Patience) -> duckdb.DuckDBPyConnection:
+        if not self.path.exists():
+            raise StorageError(f"the queue's file {self.path} is gone; make the queue again, or put the file back")
+        while True:
+            try:
+                return duckdb.connect(self.path, config=_CONFIG)
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                text = str(error)
+                if _HELD_HERE in text:
+                    holder = str(os.getpid())
+                elif _HELD_ELSEWHERE in text:
+                    found = _HOLDER.search(text)
+                    holder = found[1] if found else ""
+                else:
+                    raise
+            patience.nap(_NAP_SEC, holder)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self.path.with_suffix(".lock")
+    def _locked(self, patience: Patience) -> Iterator[None]:
+        """Only one waits for the lock, the others for their turn: whoever lets go cannot take it again at once."""
+        with self._descriptor(".lock") as lock:
+            with self._descriptor(".turn") as turn:
+                self._take(turn, lock, _NAP_SEC, patience)
+                self._take(lock, lock, _NEXT_NAP_SEC, patience)
+            with told(self.path.with_suffix(".lock"), "write"):
+                os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+            yield
+
+    @contextmanager
+    def _descriptor(self, suffix: str) -> Iterator[int]:
+        path = self.path.with_suffix(suffix)
         with told(path, "lock"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            for nap in self._naps():
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if nap is None:
-                        raise self._busy(os.pread(descriptor, 20, 0).decode()) from None
-                    time.sleep(nap)
-            with told(path, "write"):
-                os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
-    def _naps(self) -> Iterator[float | None]:
-        """How long to sleep before trying again; None when patience has ended."""
-        deadline = time.monotonic() + self._patience
-        nap = _FIRST_NAP_SEC
-        while time.monotonic() < deadline:
-            yield nap * random.uniform(0.5, 1.0)
-            nap = min(nap * 1.5, _LONGEST_NAP_SEC)
-        yield None
+    def _take(self, descriptor: int, lock: int, nap_sec: float, patience: Patience) -> None:
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                patience.nap(nap_sec, os.pread(lock, 20, 0).decode().strip())
 
-    def _busy(self, holder: str) -> QueueBusy:
-        who = f"process {holder.strip()}" if holder.strip() else "somebody else"
-        return QueueBusy(f"{who} holds the queue {self.path.stem} for more than {self._patience:g} s; end it, or wait")
+    def _new_patience(self) -> Patience:
+        return Patience(self.path.stem, self._patience)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -145,3 +162,7 @@ class QueueFile:
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise StorageError(f"cannot use the queue's file {self.path}: {reason}") from error
+        except RuntimeError as error:
+            if str(error) == _INTERRUPTED:
+                raise KeyboardInterrupt from error
+            raise

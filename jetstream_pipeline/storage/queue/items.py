@@ -71,7 +71,7 @@ _raw = msgspec.json.Decoder(msgspec.Raw)
 
 def texts(items: Iterable[Payload]) -> list[str]:
     """The items as JSON text. InvalidInput where one is none."""
-    if isinstance(items, (str, dict)):
+    if isinstance(items, (str, bytes, dict, BaseModel)):
         raise InvalidInput("give a list of items; for a single one there is add()")
     return [_text(item, number) for number, item in enumerate(items)]
 
@@ -91,5 +91,17 @@ def _text(item: Payload, number: int) -> str:
 def metadata_text(metadata: dict[str, Any] | None) -> str:
     try:
         return json.dumps(metadata or {}, allow_nan=False)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInput(f"the metadata is not JSON: {error}") from None
+
+
+def stored_text(text: str, what: str) -> str:
+    """A text that comes back as it was given; InvalidInput where it cannot."""
+    if readable(text) != text:
+        raise InvalidInput(f"the {what} {text!r} has half a character in it, which cannot be stored")
+    return text
+
+
+def readable(text: str) -> str:
+    """A text for people, with half characters written out."""
+    return text.encode(errors="backslashreplace").decode()

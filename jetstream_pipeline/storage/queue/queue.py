@@ -15,9 +15,20 @@ from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue import statements as sql
 from jetstream_pipeline.storage.queue.file import QueueFile
-from jetstream_pipeline.storage.queue.items import Payload, QueueItem, QueueStats, Status, metadata_text, texts
+from jetstream_pipeline.storage.queue.items import (
+    Payload,
+    QueueItem,
+    QueueStats,
+    Status,
+    metadata_text,
+    readable,
+    stored_text,
+    texts,
+)
 
 _LEASE_RAN_OUT = "its lease ran out"
+_MOST = 2**63 - 1
+"""Items that DuckDB can be asked for."""
 
 Lease = timedelta | float
 """A span of time; a number is seconds."""
@@ -47,7 +58,7 @@ class Queue:
         if max_attempts < 1:
             raise InvalidInput(f"max_attempts={max_attempts}: an item is claimed at least once")
         data = DataDirectory(Path(data_dir) if data_dir else Settings.read().data_dir)
-        self.name = check_name(queue_name)
+        self.name = check_name(queue_name, "queue")
         self.path = data.queues / f"{self.name}.duckdb"
         self._max_attempts = max_attempts
         self._clock = clock
@@ -81,8 +92,11 @@ class Queue:
         InvalidInput where an item is not JSON; then nothing is added.
         """
         payloads, described = texts(items), metadata_text(metadata)
+        if isinstance(keys, str):
+            raise InvalidInput("give a list of keys, one for each item")
         if keys is not None and len(keys) != len(payloads):
             raise InvalidInput(f"{len(keys)} keys for {len(payloads)} items: give one for each")
+        mark = bookmark and (stored_text(bookmark[0], "bookmark's name"), stored_text(bookmark[1], "bookmark"))
         with self._file.transaction() as connection:
             if idempotency_key is not None and not sql.first_time(connection, idempotency_key):
                 payloads = []
@@ -90,14 +104,14 @@ class Queue:
                 payloads = [payloads[number] for number in sql.remember(connection, keys)]
             if payloads:
                 sql.insert(connection, payloads, described, self._now())
-            if bookmark:
-                sql.set_bookmark(connection, *bookmark)
+            if mark:
+                sql.set_bookmark(connection, *mark)
         return len(payloads)
 
     def bookmark(self, name: str) -> str | None:
         """The text that was last stored under a name, together with the batch that it belongs to."""
         with self._file.opened() as connection:
-            return sql.bookmark(connection, name)
+            return sql.bookmark(connection, stored_text(name, "bookmark's name"))
 
     def unknown(self, keys: Sequence[str]) -> list[bool]:
         """Which keys are not among those remembered."""
@@ -108,7 +122,7 @@ class Queue:
     @contextmanager
     def opened(self) -> Iterator[Queue]:
         """Keep the queue open for the calls inside, each still a transaction of its own. Others wait meanwhile."""
-        with self._file.opened():
+        with self._file.kept_open():
             yield self
 
     def batch_remove_items_from_queue(self, limit: int | None = None) -> list[QueueItem]:
@@ -129,7 +143,7 @@ class Queue:
         with self._file.transaction() as connection:
             self._free_expired(connection)
             items = sql.read(connection, sql.PENDING, _checked(limit), now=self._now())
-            sql.claim(connection, items, token, self._now() + _span(lease))
+            sql.claim(connection, items, token, self._after(lease))
             return sql.read(connection, "token = $token", None, token=token)
 
     def ack(self, items: QueueItem | Iterable[QueueItem]) -> list[QueueItem]:
@@ -149,8 +163,8 @@ class Queue:
         items = _listed(items)
         with self._file.transaction() as connection:
             sql.choose(connection, items)
-            available_at = self._now() + _span(retry_in)
-            ours = sql.release(connection, sql.CHOSEN, self._max_attempts, reason, available_at)
+            available_at = self._after(retry_in) if retry_in else None
+            ours = sql.release(connection, sql.CHOSEN, self._max_attempts, readable(reason), available_at)
         return [item for item in items if item.id not in ours]
 
     def release(self, items: QueueItem | Iterable[QueueItem]) -> list[QueueItem]:
@@ -166,7 +180,7 @@ class Queue:
         items = _listed(items)
         with self._file.transaction() as connection:
             sql.choose(connection, items)
-            ours = sql.extend(connection, self._now() + _span(lease))
+            ours = sql.extend(connection, self._after(lease))
         return [item for item in items if item.id not in ours]
 
     def requeue_expired(self) -> int:
@@ -177,7 +191,7 @@ class Queue:
     def requeue_dead(self) -> int:
         """Give the dead items all their attempts again; how many there were."""
         with self._file.transaction() as connection:
-            return sql.revive(connection, self._now())
+            return sql.revive(connection)
 
     def peek(self, limit: int | None = 10, status: Status | str | None = None) -> list[QueueItem]:
         """The oldest items, of one status or all, left as they are."""
@@ -211,20 +225,32 @@ class Queue:
     def _now(self) -> datetime:
         return self._clock().astimezone(UTC).replace(tzinfo=None)
 
+    def _after(self, span: Lease) -> datetime:
+        try:
+            return self._now() + (span if isinstance(span, timedelta) else timedelta(seconds=span))
+        except (ValueError, OverflowError):
+            raise InvalidInput(f"{span} is not a span of time; write seconds, or a timedelta") from None
+
     def _free_expired(self, connection: sql.Connection) -> int:
-        now = self._now()
-        return len(sql.release(connection, sql.EXPIRED, self._max_attempts, _LEASE_RAN_OUT, now, now=now))
+        return len(sql.release(connection, sql.EXPIRED, self._max_attempts, _LEASE_RAN_OUT, now=self._now()))
 
 
 def queues(data_dir: Path | str) -> list[str]:
-    """The names of the queues in a data directory."""
-    return sorted(path.stem for path in DataDirectory(Path(data_dir)).queues.glob("*.duckdb"))
+    """The names of the queues in a data directory; other files there are none."""
+    return sorted(path.stem for path in DataDirectory(Path(data_dir)).queues.glob("*.duckdb") if _is_name(path.stem))
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(check_name(text, "queue"))
+    except InvalidInput:
+        return False
 
 
 def _checked(limit: int | None) -> int | None:
     if limit is not None and limit < 0:
         raise InvalidInput(f"limit={limit}: write how many items, or None for all")
-    return limit
+    return None if limit is None else min(limit, _MOST)
 
 
 def _status(status: Status | str) -> str:
@@ -236,7 +262,3 @@ def _status(status: Status | str) -> str:
 
 def _listed(items: QueueItem | Iterable[QueueItem]) -> list[QueueItem]:
     return [items] if isinstance(items, QueueItem) else list(items)
-
-
-def _span(lease: Lease) -> timedelta:
-    return lease if isinstance(lease, timedelta) else timedelta(seconds=lease)

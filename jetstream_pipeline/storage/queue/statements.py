@@ -26,7 +26,8 @@ CREATE TABLE keys (number BIGINT, key UUID);
 CREATE TABLE batches (key UUID);
 CREATE TABLE bookmarks (name VARCHAR, text VARCHAR);
 """
-PENDING = "status = 'pending' AND available_at <= $now"
+PENDING = "status = 'pending' AND (available_at IS NULL OR available_at <= $now)"
+"""Most are free whatever the clock says: it may be set back."""
 EXPIRED = "status = 'claimed' AND lease_until <= $now"
 CHOSEN = "(id, token) IN (SELECT (id, token) FROM chosen)"
 """The items given to `choose`, as long as they are claimed by whoever holds them."""
@@ -42,7 +43,7 @@ def insert(connection: Connection, payloads: Sequence[str], metadata: str, now: 
     rows = {"number": range(len(payloads)), "payload": pa.array(payloads, pa.string())}
     connection.register("incoming", pa.table(rows))
     connection.execute(
-        "INSERT INTO items SELECT next_id + number, payload, $metadata, $now, 'pending', 0, $now, NULL, NULL, NULL "
+        "INSERT INTO items SELECT next_id + number, payload, $metadata, $now, 'pending', 0, NULL, NULL, NULL, NULL "
         "FROM incoming, counters ORDER BY number",
         {"metadata": metadata, "now": now},
     )
@@ -82,9 +83,14 @@ def claim(connection: Connection, items: Sequence[QueueItem], token: str, until:
 
 
 def release(
-    connection: Connection, condition: str, max_attempts: int, reason: str, available_at: datetime, **values: object
+    connection: Connection,
+    condition: str,
+    max_attempts: int,
+    reason: str,
+    available_at: datetime | None = None,
+    **values: object,
 ) -> set[int]:
-    """Claimed items become pending again, or dead after their last attempt; which."""
+    """Claimed items become pending again (not before `available_at`), or dead after their last attempt; which."""
     query = (
         "UPDATE items SET status = CASE WHEN attempts >= $most THEN 'dead' ELSE 'pending' END, reason = $reason, "  # noqa: S608
         f"available_at = $available_at, lease_until = NULL, token = NULL WHERE {condition} RETURNING id"
@@ -107,10 +113,10 @@ def extend(connection: Connection, until: datetime) -> set[int]:
     return _ids(connection, query, {"until": until})
 
 
-def revive(connection: Connection, now: datetime) -> int:
+def revive(connection: Connection) -> int:
     """Dead items become pending, with all their attempts; how many."""
-    query = "UPDATE items SET status = 'pending', attempts = 0, available_at = $now WHERE status = 'dead' RETURNING id"
-    return len(_ids(connection, query, {"now": now}))
+    query = "UPDATE items SET status = 'pending', attempts = 0, available_at = NULL WHERE status = 'dead' RETURNING id"
+    return len(_ids(connection, query, {}))
 
 
 def delete(connection: Connection, condition: str, **values: object) -> set[int]:

@@ -12,15 +12,20 @@ from typing import Any
 
 import duckdb
 import pytest
+from pydantic import BaseModel
 
 from jetstream_pipeline import JetstreamRecord, Queue
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.queue import statements
-from jetstream_pipeline.storage.queue.file import QueueBusy
+from jetstream_pipeline.storage.queue.patience import QueueBusy
 from jetstream_pipeline.storage.queue.queue import queues
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
+
+
+class Named(BaseModel):
+    name: str
 
 
 class Clock:
@@ -143,6 +148,49 @@ def test_a_failed_item_may_wait_before_it_is_tried_again(queue: Queue, clock: Cl
     assert len(queue.claim()) == 1
 
 
+def test_a_clock_that_is_set_back_hides_nothing(queue: Queue, clock: Clock) -> None:
+    queue.batch_add_items_to_queue([{"n": n} for n in range(3)])
+    queue.fail(queue.claim(1), "once more")
+    clock.pass_(-3600)
+    assert values(queue.batch_remove_items_from_queue(1)) == [{"n": 0}]
+    assert values(queue.claim()) == [{"n": 1}, {"n": 2}]
+
+
+def test_what_was_dead_is_free_at_once(queue: Queue, clock: Clock) -> None:
+    queue.add({})
+    for _ in range(3):
+        queue.fail(queue.claim(), "later", retry_in=10)
+        clock.pass_(10)
+    clock.pass_(-5)
+    assert queue.requeue_dead() == 1
+    assert len(queue.claim()) == 1
+
+
+@pytest.mark.parametrize("span", [float("nan"), float("inf"), -float("inf"), 1e13])
+def test_a_span_of_time_that_is_none_is_refused(queue: Queue, span: float) -> None:
+    queue.add({})
+    with pytest.raises(InvalidInput, match="is not a span of time"):
+        queue.claim(lease=span)
+    items = queue.claim()
+    for call in (lambda: queue.extend(items, span), lambda: queue.fail(items, "no", retry_in=span)):
+        with pytest.raises(InvalidInput, match="is not a span of time"):
+            call()
+    assert queue.ack(items) == []
+
+
+@pytest.mark.parametrize("reason", ["half \ud83d of it", "a\x00b", 'it\'s "quoted"; $1 ?', "x" * 100_000])
+def test_a_reason_may_be_any_text(queue: Queue, reason: str) -> None:
+    queue.add({})
+    assert queue.fail(queue.claim(), reason) == []
+    (item,) = queue.peek()
+    assert item.reason == reason.replace("\ud83d", "\\ud83d")
+
+
+def test_a_limit_may_be_larger_than_any_queue(queue: Queue) -> None:
+    queue.add({})
+    assert len(queue.claim(10**30)) == 1
+
+
 def test_expired_items_may_be_freed_by_hand(queue: Queue, clock: Clock) -> None:
     queue.batch_add_items_to_queue([{}, {}])
     queue.claim(1, lease=1)
@@ -187,6 +235,8 @@ def test_an_item_with_a_known_key_is_not_added_again(queue: Queue) -> None:
     assert queue.unknown(["a", "x", "\ud800"]) == [False, True, False]
     with pytest.raises(InvalidInput, match="1 keys for 2 items"):
         queue.batch_add_items_to_queue([{}, {}], keys=["a"])
+    with pytest.raises(InvalidInput, match="list of keys"):
+        queue.batch_add_items_to_queue([{}, {}], keys="yz")
 
 
 def test_the_oldest_keys_are_forgotten(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +256,13 @@ def test_a_bookmark_is_stored_with_its_batch_or_not_at_all(queue: Queue) -> None
     assert (queue.bookmark("here"), queue.bookmark("there; DROP TABLE items")) == ("2", "3")
     with pytest.raises(InvalidInput):
         queue.batch_add_items_to_queue(["not JSON"], bookmark=("here", "4"))
+    for half in (("here\ud800", "5"), ("here", "5\ud800")):
+        with pytest.raises(InvalidInput, match="half a character"):
+            queue.batch_add_items_to_queue([{}], bookmark=half)
+    with pytest.raises(InvalidInput, match="half a character"):
+        queue.bookmark("here\ud800")
     assert queue.bookmark("here") == "2"
+    assert len(queue) == 1
 
 
 @pytest.mark.parametrize(
@@ -249,10 +305,23 @@ def test_a_model_is_an_item(queue: Queue) -> None:
 def test_what_is_no_json_is_refused_and_nothing_of_its_batch_is_added(queue: Queue, bad: Any) -> None:
     with pytest.raises(InvalidInput, match="item 1 is not JSON"):
         queue.batch_add_items_to_queue([{}, bad])
-    with pytest.raises(InvalidInput, match="metadata"):
-        queue.add({}, {"a": {1}})
+    assert queue.stats().added == 0
+
+
+def test_metadata_that_is_no_json_is_refused(queue: Queue) -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    for metadata in ({"a": {1}}, {"a": deep}):
+        with pytest.raises(InvalidInput, match="metadata"):
+            queue.add({}, metadata)
+    assert queue.stats().added == 0
+
+
+@pytest.mark.parametrize("single", ["[1, 2]", b"12", {"n": 1}, Named(name="x")])
+def test_a_single_item_is_not_taken_for_a_batch(queue: Queue, single: Any) -> None:
     with pytest.raises(InvalidInput, match="list of items"):
-        queue.batch_add_items_to_queue("[1, 2]")
+        queue.batch_add_items_to_queue(single)
     assert queue.stats().added == 0
 
 
@@ -264,7 +333,7 @@ def test_any_number_of_items_goes_into_one_call(queue: Queue) -> None:
 
 @pytest.mark.parametrize("name", ["", "../work", "a;b", "Work", "a/b", "a.b", "x" * 100])
 def test_names_are_checked(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="cannot name a queue"):
         Queue(name, create_new_queue=True, data_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -274,6 +343,7 @@ def test_a_queue_that_is_missing_is_not_made_unasked(queue: Queue, tmp_path: Pat
         Queue("other", data_dir=tmp_path)
     queue.add({})
     assert len(Queue("work", create_new_queue=True, data_dir=tmp_path)) == 1
+    (queue.path.parent / "Somebody's notes.duckdb").touch()
     assert queues(tmp_path) == ["work"]
 
 
