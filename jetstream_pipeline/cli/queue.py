@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from types import FrameType
 from typing import Any
 
 import click
@@ -15,11 +18,14 @@ from rich.table import Table
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.queue.items import QueueItem, QueueStats, Status
 from jetstream_pipeline.storage.queue.queue import Queue, queues
 
 _STATUSES = [status.value for status in Status]
 _COLUMNS = ("pending", "claimed", "expired", "dead", "size_bytes")
+_LIST_PATIENCE_SEC = 2.0
+"""For each queue: a list is asked for to see at once how they are."""
 _name = click.argument("name")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON: one object a line.")
 
@@ -32,17 +38,27 @@ def queue() -> None:
 @queue.command("list")
 @_json
 def list_(as_json: bool) -> None:
-    """Every queue and what it holds."""
+    """Every queue and what it holds. One that cannot be read is told, and does not hide the others."""
     data_dir = Settings.read().data_dir
-    rows = [(name, Queue(name, data_dir=data_dir).stats()) for name in queues(data_dir)]
+    rows: list[tuple[str, QueueStats]] = []
+    failed: list[StorageError] = []
+    for name in queues(data_dir):
+        try:
+            rows.append((name, Queue(name, data_dir=data_dir, patience=_LIST_PATIENCE_SEC).stats()))
+        except StorageError as error:
+            failed.append(error)
     if as_json:
         for name, stats in rows:
             click.echo(_text({"queue": name} | asdict(stats)))
-        return
-    table = Table("queue", *_COLUMNS)
-    for name, stats in rows:
-        table.add_row(name, *(f"{getattr(stats, column):,}" for column in _COLUMNS))
-    Console().print(table)
+    else:
+        table = Table("queue", *_COLUMNS)
+        for name, stats in rows:
+            table.add_row(name, *(f"{getattr(stats, column):,}" for column in _COLUMNS))
+        Console().print(table)
+    for failure in failed:
+        click.echo(failure, err=True)
+    if failed:
+        raise click.exceptions.Exit(2)
 
 
 @queue.command()
@@ -66,7 +82,7 @@ def stats(name: str, as_json: bool) -> None:
 def peek(name: str, limit: int, status: str | None, items: bool) -> None:
     """Print the oldest items' payloads as NDJSON, and leave them where they are."""
     found = _open(name).peek(limit, status)
-    _write([_text(_whole(item)) if items else _line(item.payload) for item in found])
+    _write([_whole(item) if items else _line(item.payload) for item in found])
 
 
 @queue.command()
@@ -90,17 +106,19 @@ def drain(name: str, limit: int, batch_size: int, lease: float, quiet: bool) -> 
     """
     opened = _open(name)
     written = 0
-    while limit == 0 or written < limit:
-        items = opened.claim(batch_size if limit == 0 else min(batch_size, limit - written), lease)
-        if not items:
-            break
-        try:
-            _write([_line(item.payload) for item in items])
-        except BaseException:
-            opened.release(items)
-            raise
-        opened.ack(items)
-        written += len(items)
+    with _ctrl_c_while_writing() as interruptible:
+        while limit == 0 or written < limit:
+            items = opened.claim(batch_size if limit == 0 else min(batch_size, limit - written), lease)
+            if not items:
+                break
+            try:
+                with interruptible():
+                    _write([_line(item.payload) for item in items])
+            except BaseException:
+                opened.release(items)
+                raise
+            opened.ack(items)
+            written += len(items)
     if not quiet:
         click.echo(f"{written:,} items drained from {name}", err=True)
 
@@ -136,10 +154,41 @@ def _open(name: str) -> Queue:
     return Queue(name, data_dir=Settings.read().data_dir)
 
 
-def _whole(item: QueueItem) -> dict[str, Any]:
+@contextmanager
+def _ctrl_c_while_writing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Until the end, Ctrl-C takes effect inside of what is given alone, so that no claim is left behind; a second one
+    at once: somebody may hold the queue."""
+    pressed = writing = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if writing or pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        nonlocal writing
+        writing = True
+        try:
+            if pressed:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            writing = False
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield interruptible
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _whole(item: QueueItem) -> str:
+    """A whole item as JSON; its payload as it stands, for Python may not take what others' JSON can say."""
     shown = asdict(item)
-    del shown["token"]
-    return shown | {"payload": item.json()}
+    del shown["token"], shown["payload"]
+    return f'{_text(shown)[:-1]}, "payload": {_line(item.payload)}}}'
 
 
 def _text(value: dict[str, Any]) -> str:
@@ -148,10 +197,11 @@ def _text(value: dict[str, Any]) -> str:
 
 def _line(payload: str) -> str:
     """A payload on one line, whatever its author's layout."""
-    return json.dumps(json.loads(payload)) if "\n" in payload or "\r" in payload else payload
+    return payload.replace("\r", "").replace("\n", " ")
 
 
 def _write(lines: Sequence[str]) -> None:
-    """All of it in the reader's hands, or an error."""
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
+    """All of it in the reader's hands, or an error. JSON is UTF-8, whatever the terminal's encoding."""
+    out = sys.stdout.buffer
+    out.writelines(f"{line}\n".encode() for line in lines)
+    out.flush()

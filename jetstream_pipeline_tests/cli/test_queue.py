@@ -1,9 +1,13 @@
 """The command `queue` as a person meets it."""
 
+import fcntl
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,15 @@ def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPro
     return result
 
 
+def is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def numbers(text: str) -> list[int]:
     return [json.loads(line)["n"] for line in text.splitlines()]
 
@@ -51,6 +64,42 @@ def test_list_and_stats(queue: Queue, tmp_path: Path) -> None:
     assert (stats["pending"], stats["expired"], stats["added"]) == (7, 2, 10)
     assert stats["oldest_pending_at"].endswith("+00:00")
     assert "pending            7" in run(tmp_path, "stats", "work").stdout
+
+
+def test_list_shows_the_others_where_one_cannot_be_read(queue: Queue, tmp_path: Path) -> None:
+    for broken in ("alpha", "omega"):
+        (queue.path.parent / f"{broken}.duckdb").write_bytes(b"this is no database" * 1000)
+    (queue.path.parent / "Somebody's notes.duckdb").touch()
+    result = run(tmp_path, "list", "--json", code=2)
+    assert [json.loads(line)["queue"] for line in result.stdout.splitlines()] == ["work"]
+    first, second = result.stderr.splitlines()
+    assert "alpha.duckdb" in first
+    assert "omega.duckdb" in second
+
+
+def test_list_does_not_wait_long_for_a_queue_that_is_held(queue: Queue, tmp_path: Path) -> None:
+    Queue("other", create_new_queue=True, data_dir=tmp_path)
+    with queue.opened():
+        result = run(tmp_path, "list", "--json", code=2)
+    assert [json.loads(line)["queue"] for line in result.stdout.splitlines()] == ["other"]
+    assert f"process {os.getpid()} holds the queue work for more than 2 s" in result.stderr
+
+
+def test_what_python_would_not_read_or_the_terminal_not_show_is_printed_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = "1" * 5000
+    payloads = [f'{{"n":\n{number}}}', '{"t":"é"}']
+    queue = Queue("odd", create_new_queue=True, data_dir=tmp_path)
+    queue.batch_add_items_to_queue(payloads)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    lines = [payload.replace("\n", " ") for payload in payloads]
+    arguments = {"capture_output": True, "env": os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}, "check": True}
+    whole = subprocess.run(command("peek", "odd", "--items"), **arguments).stdout.decode().splitlines()
+    assert [line.partition('"payload": ')[2] for line in whole] == [f"{line}}}" for line in lines]
+    for name in ("peek", "drain"):
+        assert subprocess.run(command(name, "odd"), **arguments).stdout.decode().splitlines() == lines
+    assert len(queue) == 0
 
 
 def test_peek_leaves_everything_where_it_is(queue: Queue, tmp_path: Path) -> None:
@@ -97,6 +146,40 @@ def test_a_reader_that_leaves_gets_what_it_read_and_the_rest_stays(tmp_path: Pat
     stats = queue.stats()
     assert (stats.claimed, stats.pending) == (0, len(left))
     assert all(item.attempts == 0 for item in queue.peek(None))
+
+
+def test_ctrl_c_leaves_nothing_claimed_and_nothing_lost(tmp_path: Path) -> None:
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}
+    for attempt in range(4):
+        queue = Queue(f"many{attempt}", create_new_queue=True, data_dir=tmp_path)
+        queue.batch_add_items_to_queue([{"n": n} for n in range(20_000)])
+        log = tmp_path / f"{queue.name}.ndjson"
+        with log.open("wb") as out:
+            drain = subprocess.Popen(
+                command("drain", queue.name, "--batch-size", "20"), stdout=out, stderr=subprocess.PIPE, env=environment
+            )
+            while not log.stat().st_size:
+                time.sleep(0.01)
+            time.sleep(random.random() / 2)
+            drain.send_signal(signal.SIGINT)
+            _, errors = drain.communicate(timeout=60)
+        assert (drain.returncode, errors.strip()) == (130, b"")
+        left = {item.json()["n"] for item in queue.peek(None, "pending")}
+        assert left | set(numbers(log.read_text())) == set(range(20_000))
+        assert queue.stats().claimed == 0
+
+
+def test_a_second_ctrl_c_ends_the_wait_for_a_queue_that_is_held(queue: Queue, tmp_path: Path) -> None:
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}
+    with queue.opened():
+        drain = subprocess.Popen(command("drain", "work"), stderr=subprocess.PIPE, env=environment)
+        while not is_locked(queue.path.with_suffix(".turn")):
+            time.sleep(0.05)
+        began = time.monotonic()
+        while drain.poll() is None:
+            drain.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert (drain.returncode, time.monotonic() - began < 20) == (130, True)
 
 
 def test_a_lease_says_how_long_others_wait(tmp_path: Path) -> None:
