@@ -19,9 +19,9 @@ KINDS = (COMMIT, IDENTITY, ACCOUNT)
 """What a stream is made of on every wire. (The v2 wire's sync events would be missing on the other.)"""
 
 _AUTHORITY = r"[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
-_NSID = re.compile(rf"^{_AUTHORITY}\.[a-zA-Z][a-zA-Z0-9]{{0,62}}$")
-_PREFIX = re.compile(rf"^{_AUTHORITY}\.\*$")
-_DID = re.compile(r"^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$")
+_NSID = re.compile(rf"^{_AUTHORITY}\.[a-zA-Z][a-zA-Z0-9]{{0,62}}\Z")
+_PREFIX = re.compile(rf"^{_AUTHORITY}\.\*\Z")
+_DID = re.compile(r"^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]\Z")
 
 
 @dataclass(frozen=True)

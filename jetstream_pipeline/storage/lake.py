@@ -25,7 +25,7 @@ INCOMPLETE = "incomplete"
 SUMMARY_KEY = b"jetstream_window"
 """The Parquet key-value entry that holds a window's summary as JSON."""
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
 
 
 class WindowState(StrEnum):

@@ -33,13 +33,15 @@ def test_a_password_is_refused_and_not_shown() -> None:
     assert "secret" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["", "post", "app.bsky", "app.bsky.fo*", "*", "app.bsky.feed.post ", "app..post"])
+@pytest.mark.parametrize(
+    "name", ["", "post", "app.bsky", "app.bsky.fo*", "*", "app.bsky.feed.post ", "app.bsky.feed.post\n", "app..post"]
+)
 def test_what_is_no_collection_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="is not a collection"):
         Subscription(collections=(name,))
 
 
-@pytest.mark.parametrize("did", ["", "xyz", "did:plc:", "did:PLC:a", "did:plc:a b"])
+@pytest.mark.parametrize("did", ["", "xyz", "did:plc:", "did:PLC:a", "did:plc:a b", "did:plc:a\n"])
 def test_what_is_no_did_is_refused(did: str) -> None:
     with pytest.raises(InvalidInput, match="is not a DID"):
         Subscription(dids=(did,))

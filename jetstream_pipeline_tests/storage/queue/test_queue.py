@@ -331,7 +331,7 @@ def test_any_number_of_items_goes_into_one_call(queue: Queue) -> None:
     assert [item.id for item in queue.claim(None)] == list(range(1, 100_001))
 
 
-@pytest.mark.parametrize("name", ["", "../work", "a;b", "Work", "a/b", "a.b", "x" * 100])
+@pytest.mark.parametrize("name", ["", "work\n", "../work", "a;b", "Work", "a/b", "a.b", "x" * 100])
 def test_names_are_checked(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot name a queue"):
         Queue(name, create_new_queue=True, data_dir=tmp_path)
