@@ -40,7 +40,7 @@ def querying(data: DataDirectory) -> Iterator[duckdb.DuckDBPyConnection]:
 
     InvalidInput where there is no data yet.
     """
-    if not data.lake.root.is_dir():
+    if not (data.lake.root.is_dir() or data.quarantine.is_dir()):
         raise InvalidInput(
             f"there is no data in {data.root} yet; replay a window first, or set JETSTREAM_DATA_DIR to where it lies"
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -272,3 +273,26 @@ def test_every_refusal_is_one_line(simulator: Simulator, tmp_path: Path, options
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not result.stdout
+
+
+def test_a_terminal_shows_how_far_it_is(simulator: Simulator, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path), "COLUMNS": "200", "TERM": "xterm"}
+    options = ("-i", simulator.address, "-s", _START_TEXT, "-n", "3000", *_EVERYTHING)
+    process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while chunk := _read(ours):
+        shown += chunk
+    process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(rb"[\d,]+ records  [\d,]+/s  \d+ min \d+ s behind  [\d.]+ MB  0 reconnections", shown)
+
+
+def _read(terminal: int) -> bytes:
+    """What comes next on a terminal; nothing when its program has ended."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""

@@ -17,7 +17,7 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream import client, connection, server
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness, running
-from jetstream_pipeline.simulator.faults import Cut, Fault, Refuse, Silence
+from jetstream_pipeline.simulator.faults import Cut, Fault, Refuse, RetireDictionary, Silence
 from jetstream_pipeline_tests.connector.events import by_repository, identity, simulated, stored
 
 _NETWORK = Network(seed=12, rate=100)
@@ -156,3 +156,13 @@ def test_what_a_host_no_longer_has_is_told(stack: ExitStack, tmp_path: Path, wir
     notes.clear()
     listen(JetstreamConnector(data_dir=tmp_path, wire=wire), [host(stack)], 10, notes=notes)
     assert not notes
+
+
+def test_a_retired_dictionary_is_replaced_and_the_stream_stays_compressed(stack: ExitStack, tmp_path: Path) -> None:
+    notes: list[str] = []
+    retiring = host(stack, RetireDictionary(500), RetireDictionary(700))
+    connector = JetstreamConnector(data_dir=tmp_path, wire="v2", compress=True)
+    statistics = listen(connector, [retiring], 3_000, notes=notes)
+    assert statistics.reconnections == 2
+    assert statistics.bytes_received < statistics.messages_received * 400
+    assert not [note for note in notes if "without compression" in note]

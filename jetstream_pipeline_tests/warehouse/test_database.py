@@ -15,6 +15,7 @@ import pytest
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.lake import WindowState
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying, refresh
@@ -203,3 +204,12 @@ def test_queries_of_another_process_never_fail_while_windows_are_written_and_rep
             assert json.loads(reader.stdout.readline()) == []
         print("stop", file=reader.stdin, flush=True)
         assert reader.stdout.readline() == "150\n"
+
+
+def test_messages_kept_outside_of_windows_are_in_quarantine_too(data: DataDirectory) -> None:
+    rows = quarantined([Unreadable(b"garbage", "no JSON", 7)], received_at=HOUR.start, host="host")
+    keep(rows, data.quarantine_folder("my_queue"), HOUR.start)
+    keep(rows, data.quarantine_folder("my_queue"), HOUR.start)
+    with querying(data) as connection:
+        found = connection.sql("SELECT stream, hour, message, reason FROM quarantine").fetchall()
+    assert found == [("my_queue", HOUR.start.hour, b"garbage", "no JSON")] * 2
