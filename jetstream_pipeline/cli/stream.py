@@ -25,7 +25,7 @@ from jetstream_pipeline.window import parse_time, to_us
     multiple=True,
     default=DEFAULT_COLLECTIONS,
     show_default=True,
-    help="Collection, or prefix as app.bsky.graph.*; repeatable.",
+    help="Collection, or prefix as app.bsky.graph.*; repeatable. Identity and account events come too: see --kinds.",
 )
 @click.option(
     "-d",
@@ -38,7 +38,13 @@ from jetstream_pipeline.window import parse_time, to_us
 @click.option("-s", "--start-timestamp", "start", help="Begin here, UTC: 2026-01-31, 2026-01-31-14:00:00 or ISO 8601.")
 @click.option("-e", "--end-timestamp", "end", help="Stop here, UTC.")
 @click.option(
-    "-n", "--num-records", "count", type=click.IntRange(min=0), default=1000, show_default=True, help="0: no limit."
+    "-n",
+    "--num-records",
+    "count",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Stop after so many; 0: no limit.",
 )
 @click.option(
     "-t",
@@ -47,7 +53,7 @@ from jetstream_pipeline.window import parse_time, to_us
     type=click.FloatRange(min=0),
     default=300.0,
     show_default=True,
-    help="Seconds; 0: no limit.",
+    help="Stop after so many seconds, also in silence; 0: no limit.",
 )
 @click.option(
     "-i",
@@ -73,7 +79,9 @@ from jetstream_pipeline.window import parse_time, to_us
     is_flag=True,
     help="Go on where the last run of the same stream into the same queue stopped, if any did.",
 )
-@click.option("--kinds", multiple=True, type=click.Choice(KINDS), help="Repeatable. Default: all.")
+@click.option(
+    "--kinds", multiple=True, type=click.Choice(KINDS), help="Only events of this kind; repeatable. Default: all."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="The final statistics as JSON.")
 def stream(
@@ -95,7 +103,7 @@ def stream(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Store events in a queue. Without a start: from now on.
+    """Store events in a queue: from now on, or from a start.
 
     Ctrl-C and SIGTERM stop it; what came until then is stored, and where to go on is told.
     """
