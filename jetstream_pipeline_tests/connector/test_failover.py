@@ -14,27 +14,18 @@ import pytest
 from jetstream_pipeline import JetstreamConnector
 from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.jetstream import client, connection, server
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness, running
 from jetstream_pipeline.simulator.faults import Cut, Fault, Refuse, RetireDictionary, Silence
 from jetstream_pipeline_tests.connector.events import by_repository, identity, simulated, stored
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 _NETWORK = Network(seed=12, rate=100)
 _START = 60_000_000 * (int(time.time()) // 60 - 90)
 _AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
 _BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
 _DOWN = (Refuse(503),) * 1000
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_FIRST_STALL_SEC", 1.0)
-    monkeypatch.setattr(client, "_MAX_STALL_SEC", 1.0)
-    monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
-    monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
-    monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
-    monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 1.0)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from jetstream_pipeline import JetstreamConnector
 from jetstream_pipeline.connector.statistics import Statistics
 from jetstream_pipeline.events.wires import Wire
-from jetstream_pipeline.jetstream import client, connection
 from jetstream_pipeline.simulator import Faults, Network, SimulatedEvent, Simulator, running
 from jetstream_pipeline.simulator.faults import (
     Close,
@@ -34,21 +33,13 @@ from jetstream_pipeline.simulator.faults import (
 )
 from jetstream_pipeline_tests.connector.events import Identity, by_repository, identity, simulated, stored
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 _EVENTS = 10_000
 _NETWORK = Network(seed=11, rate=100)
 _START = 60_000_000 * (int(time.time()) // 60 - 90)
 _REWOUND = 5_000
 """About as many events come again on each connection, once there are so many."""
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doubt a silent host sooner than a person would want, and come back sooner."""
-    monkeypatch.setattr(client, "_FIRST_STALL_SEC", 1.0)
-    monkeypatch.setattr(client, "_MAX_STALL_SEC", 1.0)
-    monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
-    monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
-    monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
 
 
 def every_kind(after: int) -> list[Fault]:

@@ -1,52 +1,17 @@
 """A queue alone: what is added comes out in order, belongs to whoever claimed it, and is never lost."""
 
-import json
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from pydantic import BaseModel
 
-from jetstream_pipeline import JetstreamRecord, Queue
+from jetstream_pipeline import Queue
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.queue import statements
-from jetstream_pipeline.storage.queue.patience import QueueBusy
 from jetstream_pipeline.storage.queue.queue import queues
-
-NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
-
-
-class Named(BaseModel):
-    name: str
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> Queue:
-    return Queue("work", create_new_queue=True, data_dir=tmp_path, max_attempts=3, clock=clock)
+from jetstream_pipeline_tests.storage.queue.conftest import NOON, Clock
 
 
 def values(items: list[Any]) -> list[Any]:
@@ -265,72 +230,6 @@ def test_a_bookmark_is_stored_with_its_batch_or_not_at_all(queue: Queue) -> None
     assert len(queue) == 1
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        {"text": "before\x00after"},
-        {"text": "half a pair: \ud83d"},
-        {"text": "x" * 2_000_000},
-        {"big": 2**70, "float": 1.5, "none": None, "list": [1, [2, [3]]]},
-        {"'; DROP TABLE items; --": "$1 ? {}"},
-    ],
-)
-def test_awkward_payloads_come_back_equal(queue: Queue, payload: dict[str, Any]) -> None:
-    queue.batch_add_items_to_queue([payload, json.dumps(payload)], payload if len(str(payload)) < 1000 else None)
-    first, second = queue.claim()
-    assert first.json() == second.json() == payload
-
-
-def test_text_stays_as_it_was_given(queue: Queue) -> None:
-    texts = ['{ "a" :1 }', r'{"half":"\ud83d"}', '{"line":\n"break"}', "[" * 500 + "]" * 500, "7"]
-    queue.batch_add_items_to_queue(texts)
-    assert [item.payload for item in queue.peek()] == texts
-
-
-def test_a_model_is_an_item(queue: Queue) -> None:
-    commit = {
-        "rev": "3k",
-        "operation": "create",
-        "collection": "a.b.c",
-        "rkey": "k",
-        "cid": "b",
-        "record": {"t": "\ud83d"},
-    }
-    record = JetstreamRecord(did="did:plc:a", time_us=1, kind="commit", commit=commit)
-    queue.add(record)
-    assert JetstreamRecord.from_json(queue.peek()[0].payload) == record
-
-
-@pytest.mark.parametrize("bad", ["", "{", "{'a': 1}", {"a": {1, 2}}, {"a": float("nan")}, b"bytes", "\ud800"])
-def test_what_is_no_json_is_refused_and_nothing_of_its_batch_is_added(queue: Queue, bad: Any) -> None:
-    with pytest.raises(InvalidInput, match="item 1 is not JSON"):
-        queue.batch_add_items_to_queue([{}, bad])
-    assert queue.stats().added == 0
-
-
-def test_metadata_that_is_no_json_is_refused(queue: Queue) -> None:
-    deep: list[Any] = []
-    for _ in range(10_000):
-        deep = [deep]
-    for metadata in ({"a": {1}}, {"a": deep}):
-        with pytest.raises(InvalidInput, match="metadata"):
-            queue.add({}, metadata)
-    assert queue.stats().added == 0
-
-
-@pytest.mark.parametrize("single", ["[1, 2]", b"12", {"n": 1}, Named(name="x")])
-def test_a_single_item_is_not_taken_for_a_batch(queue: Queue, single: Any) -> None:
-    with pytest.raises(InvalidInput, match="list of items"):
-        queue.batch_add_items_to_queue(single)
-    assert queue.stats().added == 0
-
-
-def test_any_number_of_items_goes_into_one_call(queue: Queue) -> None:
-    assert queue.batch_add_items_to_queue([]) == 0
-    assert queue.batch_add_items_to_queue({"n": n} for n in range(100_000)) == 100_000
-    assert [item.id for item in queue.claim(None)] == list(range(1, 100_001))
-
-
 @pytest.mark.parametrize("name", ["", "work\n", "../work", "a;b", "Work", "a/b", "a.b", "x" * 100])
 def test_names_are_checked(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot name a queue"):
@@ -356,144 +255,6 @@ def test_the_data_directory_is_the_environment_s(tmp_path: Path, monkeypatch: py
 def test_max_attempts_is_checked(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="max_attempts=0"):
         Queue("work", create_new_queue=True, data_dir=tmp_path, max_attempts=0)
-
-
-def test_anybody_may_read_between_calls(queue: Queue) -> None:
-    queue.add({"text": "hello"})
-    with duckdb.connect(queue.path, read_only=True) as connection:
-        rows = connection.execute("SELECT id, payload->>'text', status FROM items").fetchall()
-    assert rows == [(1, "hello", "pending")]
-    queue.add({})
-
-
-def holding(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """Somebody's DuckDB, which has the file open."""
-    script = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep({seconds})"
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "open\n"
-    return process
-
-
-def test_whoever_holds_the_file_for_too_long_is_named(queue: Queue, tmp_path: Path) -> None:
-    impatient = Queue("work", data_dir=tmp_path, patience=0.3)
-    process = holding(queue.path, 60)
-    with pytest.raises(QueueBusy, match=f"process {process.pid} holds the queue work for more than 0.3 s") as told:
-        impatient.add({})
-    assert told.value.passing
-    process.kill()
-    process.wait()
-    assert impatient.add({}) == 1
-
-
-def test_whoever_holds_it_for_a_moment_is_waited_for(queue: Queue) -> None:
-    process = holding(queue.path, 1)
-    assert queue.add({}) == 1
-    process.wait()
-
-
-def test_another_of_our_own_is_named_too(queue: Queue, tmp_path: Path) -> None:
-    script = f"""
-import time
-from jetstream_pipeline import Queue
-with Queue("work", data_dir={str(tmp_path)!r}).opened():
-    print("open", flush=True)
-    time.sleep(60)
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "open\n"
-    with pytest.raises(QueueBusy, match=f"process {process.pid} "):
-        Queue("work", data_dir=tmp_path, patience=0.2).stats()
-    process.kill()
-    process.wait()
-    assert queue.add({}) == 1
-
-
-def test_threads_may_share_a_queue(queue: Queue) -> None:
-    def add(number: int) -> None:
-        with queue.opened():
-            for n in range(5):
-                queue.batch_add_items_to_queue([{"thread": number, "n": n}])
-
-    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted((item.json()["thread"], item.json()["n"]) for item in queue.peek(None)) == [
-        (number, n) for number in range(4) for n in range(5)
-    ]
-
-
-def test_calls_inside_opened_stand_each_for_itself(queue: Queue) -> None:
-    def fail() -> None:
-        with queue.opened():
-            queue.add({})
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert len(queue) == 1
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_around_the_commit_all_or_nothing_is_there(queue: Queue, tmp_path: Path, when: str) -> None:
-    queue.add({})
-    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    script = f"""
-from jetstream_pipeline import Queue
-from jetstream_pipeline.storage.queue import queue as module
-queue = Queue("work", data_dir={str(tmp_path)!r})
-real = module.sql.set_bookmark
-def killed(*arguments):
-    real(*arguments)
-    {kill}
-if {when!r} == "before":
-    module.sql.set_bookmark = killed
-with queue.opened():
-    queue.batch_add_items_to_queue([{{}}] * 1000, bookmark=("b", "x"))
-    {kill}
-"""
-    result = subprocess.run([sys.executable, "-c", script], check=False)
-    assert result.returncode == -9
-    assert len(queue) == (1 if when == "before" else 1001)
-    assert queue.bookmark("b") == (None if when == "before" else "x")
-    assert queue.add({}) == (2 if when == "before" else 1002)
-
-
-def test_two_that_make_the_same_queue_at_once_share_it(tmp_path: Path) -> None:
-    script = f"""
-from jetstream_pipeline import Queue
-Queue("work", create_new_queue=True, data_dir={str(tmp_path)!r}).add({{}})
-"""
-    processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0] * 4
-    assert len(Queue("work", data_dir=tmp_path)) == 4
-
-
-def broken(path: Path) -> None:
-    path.write_bytes(b"this is no database" * 1000)
-
-
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def another_database(path: Path) -> None:
-    path.unlink()
-    duckdb.connect(path).close()
-
-
-@pytest.mark.parametrize("harm", [broken, a_folder, another_database])
-def test_a_file_that_is_no_queue_is_told_in_one_line(queue: Queue, harm: Callable[[Path], None]) -> None:
-    harm(queue.path)
-    began = time.monotonic()
-    with pytest.raises(StorageError, match=r"work\.duckdb") as told:
-        queue.add({})
-    assert "\n" not in str(told.value)
-    assert time.monotonic() - began < 20
 
 
 def test_the_file_stays_small_while_items_come_and_go(queue: Queue) -> None:
