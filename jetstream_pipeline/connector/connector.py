@@ -26,6 +26,7 @@ from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.queue.items import QueueStats
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.window import from_us, parse_time, to_us
 
@@ -95,7 +96,7 @@ class JetstreamConnector:
         """
         subscription = await self._subscription(wanted_collections, wanted_dids, wanted_handles, kinds)
         start, bounds = _cursor(cursor), _bounds(target_count, max_time, end_timestamp)
-        resumed = Bookmark.read(self.queue, subscription) if self.queue and resume else None
+        resumed = await asyncio.to_thread(Bookmark.read, self.queue, subscription) if self.queue and resume else None
         if resumed:
             start = resumed.cursor
         sink = QueueSink(self.queue, subscription, self._batch_size, resumed) if self.queue else None
@@ -116,7 +117,8 @@ class JetstreamConnector:
         finally:
             if sink:
                 await asyncio.to_thread(sink.flush)
-        return _statistics(run, sink.stored if sink else run.events, self.queue, quarantine.kept)
+        waiting = await asyncio.to_thread(self.queue.stats) if self.queue else None
+        return _statistics(run, sink.stored if sink else run.events, waiting, quarantine.kept)
 
     async def events(
         self,
@@ -222,7 +224,7 @@ def _bounds(count: int, seconds: float, end: Moment | None) -> Bounds:
     return Bounds(count, seconds, _moment(end))
 
 
-def _statistics(run: Run, stored: int, queue: Queue | None, quarantined: int) -> Statistics:
+def _statistics(run: Run, stored: int, queue: QueueStats | None, quarantined: int) -> Statistics:
     seconds = run.seconds
     return Statistics(
         records_stored=stored,
@@ -234,7 +236,7 @@ def _statistics(run: Run, stored: int, queue: Queue | None, quarantined: int) ->
         end_cursor_reached=run.end_reached,
         latest_cursor=run.latest_us,
         current_date=f"{from_us(run.position_us):%Y-%m-%d}" if run.position_us else None,
-        queue_length=queue.stats().pending if queue else None,
+        queue_length=queue.pending if queue else None,
         reconnections=run.reconnections,
         repeats=run.client.repeats,
         quarantined=quarantined,
