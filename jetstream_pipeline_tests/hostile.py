@@ -21,9 +21,11 @@ def identity(time_us: int, seq: int, did: str = "did:plc:a") -> str:
 
 
 @contextmanager
-def serving(script: Script, refusal: HTTPStatus | None = None) -> Iterator[Host]:
+def serving(
+    script: Script, refusal: HTTPStatus | None = None, elsewhere: HTTPStatus | None = HTTPStatus.NOT_FOUND
+) -> Iterator[Host]:
     """An old host on loopback, without v2; after its script a connection stays open and silent. `refusal` answers every
-    handshake."""
+    handshake; `elsewhere` those of other paths than v1's, where None takes them all the same."""
     connections = iter(range(1_000_000))
 
     def handle(connection: ServerConnection) -> None:
@@ -33,8 +35,8 @@ def serving(script: Script, refusal: HTTPStatus | None = None) -> Iterator[Host]
         connection.recv()
 
     def refuse(connection: ServerConnection, request: Request) -> Response | None:
-        if not request.path.startswith("/subscribe"):
-            return connection.respond(HTTPStatus.NOT_FOUND, "404 page not found")
+        if elsewhere and not request.path.startswith("/subscribe"):
+            return connection.respond(elsewhere, "<html>what is this?</html>")
         return connection.respond(refusal, "not for you") if refusal else None
 
     with serve(handle, "127.0.0.1", 0, process_request=refuse, compression=None, max_size=None) as server:
