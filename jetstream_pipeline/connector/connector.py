@@ -96,6 +96,8 @@ class JetstreamConnector:
         """
         subscription = await self._subscription(wanted_collections, wanted_dids, wanted_handles, kinds)
         start, bounds = _cursor(cursor), _bounds(target_count, max_time, end_timestamp)
+        if resume and not self.queue:
+            raise InvalidInput("resume=True goes on where a queue's last run stopped; give the connector a queue_name")
         resumed = await asyncio.to_thread(Bookmark.read, self.queue, subscription) if self.queue and resume else None
         if resumed:
             start = resumed.cursor

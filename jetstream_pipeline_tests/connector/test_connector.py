@@ -362,6 +362,11 @@ def test_what_cannot_be_asked_is_told_in_one_line(
     assert "\n" not in str(told.value)
 
 
+def test_without_a_queue_there_is_nothing_to_resume(simulator: Simulator, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="queue_name"):
+        listen(JetstreamConnector(None, data_dir=tmp_path), simulator, resume=True)
+
+
 def test_names_and_sizes_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="batch_size=0"):
         JetstreamConnector(batch_size=0, data_dir=tmp_path)
