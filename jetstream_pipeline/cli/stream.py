@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.subscription import KINDS
 from jetstream_pipeline.window import parse_time, to_us
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -105,7 +108,7 @@ def stream(
 ) -> None:
     """Store events in a queue: from now on, or from a start.
 
-    Ctrl-C and SIGTERM stop it; what came until then is stored, and where to go on is told.
+    Ctrl-C and SIGTERM stop it; what came until then is stored, and where to go on is told. Twice: at once.
     """
     if start is not None and cursor is not None:
         raise InvalidInput("give --start-timestamp or --cursor, not both: each says where to begin")
@@ -117,8 +120,7 @@ def stream(
 
     async def listen() -> Statistics:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        _on_signals(stop.set)
         with showing(quiet) as on_progress:
             return await connector.listen_until_count(
                 instances,
@@ -137,6 +139,20 @@ def stream(
 
     statistics = asyncio.run(listen())
     click.echo(statistics.model_dump_json() if as_json else _summary(statistics, queue_name))
+
+
+def _on_signals(ask_to_stop: Callable[[], None]) -> None:
+    """Ask at the first signal; the second one ends the process at once, which loses nothing that was stored."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        ask_to_stop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, first)
 
 
 def _read_dids(given: tuple[str, ...]) -> list[str]:

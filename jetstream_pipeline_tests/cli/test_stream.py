@@ -231,6 +231,23 @@ def test_a_signal_stops_it_and_nothing_received_is_lost(
     assert f"--cursor {last.json()['time_us']}" in output
 
 
+def test_a_second_signal_waits_for_nobody(simulator: Simulator, tmp_path: Path) -> None:
+    queue = Queue("jetstream_sync", create_new_queue=True, data_dir=tmp_path)
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}
+    options = ("-i", simulator.address, "-n", "0", "-t", "0")
+    process = subprocess.Popen(command(*options), stderr=subprocess.PIPE, env=environment)
+    while not len(queue):
+        time.sleep(0.2)
+    with queue.opened():
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+
+
 def test_progress_is_told_in_plain_lines_and_not_at_all_when_quiet(tmp_path: Path) -> None:
     for quiet in (False, True):
         with running(Simulator(_NETWORK, faults=Faults(script=(Close(50, 1001, "back soon"),)))) as simulator:
