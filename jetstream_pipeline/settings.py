@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -54,9 +54,8 @@ class Settings(BaseSettings):
     zstd_dictionary: Path | None = Field(
         None, description="File with the v1 hosts' compression dictionary, instead of fetching the public one."
     )
-    settle_minutes: int = Field(
-        5, ge=0, le=59, description="Minutes after an hour's end before the schedule replays it."
-    )
+    settle_minutes: int = Field(5, ge=0, le=59, description="Minutes after an hour's end before it is replayed.")
+    host_skew_seconds: int = Field(30, ge=0, le=600, description="Seconds by which the hosts' clocks may differ.")
     appview: str = Field(PUBLIC_APPVIEW, description="The AppView that is asked first for the DID of a handle.")
     plc_directory: str = Field(PUBLIC_PLC_DIRECTORY, description="The directory of did:plc documents.")
     dns_server: str = Field(
@@ -118,6 +117,14 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
             raise InvalidInput(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    @property
+    def settle(self) -> timedelta:
+        return timedelta(minutes=self.settle_minutes)
+
+    @property
+    def host_skew(self) -> timedelta:
+        return timedelta(seconds=self.host_skew_seconds)
 
     def parsed_hosts(self) -> tuple[Host, ...]:
         return tuple(Host.parse(name) for name in self.hosts)

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from jetstream_pipeline.events.decode import decode
-from jetstream_pipeline.storage.lake import WindowState, WindowSummary
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream.errors import Gap
+from jetstream_pipeline.replay.edges import Section
+from jetstream_pipeline.replay.evidence import Evidence
+from jetstream_pipeline.replay.sealing import seal
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import staged
+from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 
 HOUR = Window.hour(datetime(2026, 7, 4, 14, tzinfo=UTC))
@@ -24,35 +29,31 @@ def store(
 ) -> WindowSummary:
     """Put messages into the lake as a window's events, and into quarantine what is none."""
     decoded = decode(messages, "host")
-    summary = WindowSummary(
-        stream=stream,
-        start=window.start,
-        end=window.end,
-        state=state,
-        reason="a test says so",
-        fingerprint="f",
-        events=decoded.events.num_rows,
-        first_time=None,
-        last_time=None,
-        counts_by_kind={"commit": decoded.events.num_rows},
-        counts_by_collection={},
-        host="host",
-        wire="v1",
-        cursor=window.start_us,
-        connections=[],
-        repeats=0,
-        quarantined=len(decoded.rejected),
-        seconds=seconds,
-        finished_at=window.end,
-        version="0",
-    )
+    rejected = [Unreadable(item.message, item.reason, window.start_us) for item in decoded.rejected]
     with staged(data, stream, window) as files:
-        files.add(decoded.events)
-        if decoded.rejected:
-            rejected = [Unreadable(item.message, item.reason, window.start_us) for item in decoded.rejected]
+        files.add(Section.WINDOW, decoded.events)
+        if rejected:
             files.add_rejected(quarantined(rejected, received_at=window.end, host="host"))
-        files.commit(summary)
+        summary = seal(data, stream, window, files, evidence(window, state, seconds))
+        files.discard()
     return summary
+
+
+def evidence(window: Window, state: WindowState = WindowState.COMPLETE, seconds: float = 1.0) -> Evidence:
+    """What makes a window of this state. Each window is of a filter of its own: neighbours have no say."""
+    gap = Gap("host", window.start_us, window.end_us)
+    return Evidence(
+        fingerprint=window.key,
+        version="0",
+        skew_us=30_000_000,
+        cursor=window.start_us,
+        hosts=["host"],
+        wires=[Wire.V1],
+        seconds=seconds,
+        start_shown_by="a test says so",
+        end_shown_by=None if state is WindowState.UNPROVEN else "a test says so",
+        gaps=[gap] if state is WindowState.TRUNCATED else [],
+    )
 
 
 def commit(record: str, collection: str = "app.bsky.feed.post", number: int = 0) -> bytes:

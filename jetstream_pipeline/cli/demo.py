@@ -86,7 +86,7 @@ def demo() -> None:
 def _ingest(folder: Path, began: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     jobs = (f"{DEFAULT_STREAM}_events", f"{DEFAULT_STREAM}_tables")
-    last = Window.hour(datetime.now(UTC) - timedelta(hours=1))
+    last = Window.hour(datetime.now(UTC) - timedelta(hours=2))
     windows = [Window.hour(last.start - timedelta(hours=number)) for number in reversed(range(_HOURS))]
     with running(Simulator(Network(rate=_RATE))) as simulator:
         _tell(began, f"a simulated network of {_RATE:g} events/s serves Jetstream at {simulator.address}")

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 
 import click
 
+from jetstream_pipeline.cli.windows import derive_tables, reporter
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
-from jetstream_pipeline.replay.replay import Progress, replay_window
+from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.lake import WindowSummary
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.tables.build import build_table
-from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.warehouse.database import refresh
-from jetstream_pipeline.window import Window, hours, parse_time
-
-_PROGRESS_SEC = 5.0
+from jetstream_pipeline.window import hours, parse_time
 
 
 @click.command()
@@ -42,6 +37,11 @@ _PROGRESS_SEC = 5.0
 )
 @click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Derive the typed tables too.")
+@click.option(
+    "--replace-history",
+    is_flag=True,
+    help="The stream's windows shall have this filter from now on, whatever they had.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per window.")
 def replay(
     start: str,
@@ -51,6 +51,7 @@ def replay(
     hosts: tuple[str, ...],
     stream: str,
     tables: bool,
+    replace_history: bool,
     as_json: bool,
 ) -> None:
     """Replay whole hours of a stream into the lake and print each one's state and counts.
@@ -64,31 +65,23 @@ def replay(
     data = DataDirectory(settings.data_dir)
     whole = True
     for window in windows:
-        summary = replay_window(stream, subscription, window, hosts=servers, data=data, on_progress=_reporter(window))
+        summary = replay_window(
+            stream,
+            subscription,
+            window,
+            hosts=servers,
+            data=data,
+            settle=settings.settle,
+            skew=settings.host_skew,
+            replace=replace_history,
+            on_progress=reporter(window),
+        )
         if tables and summary.state.is_whole:
-            for table in TABLES:
-                build_table(table, stream, window, data.lake)
+            derive_tables(stream, window, data)
         refresh(data)
         click.echo(summary.model_dump_json() if as_json else _line(summary))
         whole = whole and summary.state.is_whole
     sys.exit(0 if whole else 1)
-
-
-def _reporter(window: Window) -> Callable[[Progress], None]:
-    """Tells every few seconds how far a replay has come, and how the last connection ended if one did."""
-    told = time.monotonic()
-    note: str | None = None
-
-    def report(progress: Progress) -> None:
-        nonlocal told, note
-        note = progress.note or note
-        if time.monotonic() - told >= _PROGRESS_SEC:
-            told = time.monotonic()
-            line = f"{window}  {progress.share(window):4.0%}  {progress.events:,} events"
-            click.echo(f"{line}  ({note})" if note else line, err=True)
-            note = None
-
-    return report
 
 
 def _line(summary: WindowSummary) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
 
+from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.jetstream.client import Batch, StreamClient
 from jetstream_pipeline.jetstream.recent import Position
 
@@ -113,7 +114,7 @@ class Run:
         if self.bounds.count and length > left:
             length, self.end_reached = left, False
         rejected = tuple(message for message in batch.rejected if message.after <= length)
-        return replace(batch, events=batch.events.slice(0, length), rejected=rejected)
+        return replace(batch, part=Part(batch.events.slice(0, length), rejected))
 
     def _count(self, batch: Batch) -> None:
         if not batch.events.num_rows:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jetstream_pipeline.events.identity import identities
 from jetstream_pipeline.events.record import JetstreamRecord, payloads
 from jetstream_pipeline.jetstream.client import Batch
-from jetstream_pipeline.jetstream.recent import Position, identities
+from jetstream_pipeline.jetstream.recent import Position
 from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -83,7 +84,7 @@ class QueueSink:
         return batch.filtered(self.queue.unknown(self._keys_of(batch)))
 
     def _keys_of(self, batch: Batch) -> list[str]:
-        return [f"{self.run}{identity}" for identity in identities(batch.events)]
+        return [f"{self.run}{identity}" for identity in identities(batch.events).to_pylist()]
 
     def take(self, batch: Batch) -> None:
         self._payloads += payloads(batch.events)

@@ -21,6 +21,8 @@ EVENT_SCHEMA = pa.schema(
     ]
 )
 
+NO_EVENTS = pa.RecordBatch.from_pylist([], EVENT_SCHEMA)
+
 EVENT_DESCRIPTIONS: dict[str, str] = {
     "time_us": "When the host witnessed the event: unix microseconds, as sent.",
     "seq": "The host's sequence number; null on old servers. It has gaps and holds on that host only.",

@@ -12,18 +12,26 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.decode import Decoded, Rejected, decode
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.events.identity import digests
+from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import Wire
-from jetstream_pipeline.jetstream.errors import Busy, CursorTooOld, JetstreamError, NotOffered, Refused
+from jetstream_pipeline.jetstream.errors import (
+    Busy,
+    CursorTooOld,
+    Gap,
+    HistoryMissing,
+    JetstreamError,
+    NotOffered,
+    Refused,
+)
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.recent import digests
-from jetstream_pipeline.jetstream.resumption import REWIND_US, Opening, OtherNumbers, Resumption
+from jetstream_pipeline.jetstream.joint import Joint
+from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US, REWIND_US, Opening, OtherNumbers, Resumption
 from jetstream_pipeline.jetstream.server import Options, Server
 from jetstream_pipeline.jetstream.subscription import Subscription
 
@@ -40,27 +48,40 @@ _MAX_STALL_SEC = 1920.0
 _CLOCK_SLACK_US = 3_600_000_000
 """How far a host's clock may run ahead of ours before its times are taken for errors."""
 _ENDINGS_KEPT = 200
-_NOTHING = pa.RecordBatch.from_pylist([], EVENT_SCHEMA)
+_CLAMPED = "OutdatedCursor"
+"""What a v2 host says first when it begins later than asked (lexicon of subscribeEvents)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What came since the last one: new events in stream order, messages that are none, seconds of silence so far.
+    """What came since the last one: new events in stream order and the messages between them that are none, from where,
+    and the seconds of silence so far."""
 
-    A message's `after` counts the events of this batch before it.
-    """
-
-    events: pa.RecordBatch
-    rejected: tuple[Rejected, ...]
+    part: Part
     host: str
     wire: Wire
     silence: float
 
+    @property
+    def events(self) -> pa.RecordBatch:
+        return self.part.events
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        return self.part.rejected
+
     def filtered(self, keep: Sequence[bool]) -> Batch:
-        """The batch with only these of its events; its other messages stay between the same ones."""
-        before = [0, *accumulate(keep)]
-        rejected = tuple(replace(message, after=before[message.after]) for message in self.rejected)
-        return replace(self, events=self.events.filter(pa.array(keep, pa.bool_())), rejected=rejected)
+        """The batch with only these of its events."""
+        return replace(self, part=self.part.filtered(keep))
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of a stream that is to be shown whole, in unix microseconds: a host's history must reach back to before
+    `from_us`, and the stream is to be seen to pass `to_us`, however little its filter lets through."""
+
+    from_us: int
+    to_us: int
 
 
 class _Stalled(JetstreamError):
@@ -83,6 +104,11 @@ class StreamClient:
     """Told each time that a connection ends, cannot be made, or is not all that was asked for."""
     persistent: bool = False
     """Go on for ever once a host was reached; otherwise a stream that gets no further ends with an error."""
+    span: Span | None = None
+    """Where it is given, hosts whose history does not join on are passed over while there are others, and events that
+    the filter would not let through are handed out too: they show how far the stream has come."""
+    skew_us: int = HOST_SKEW_US
+    """How far the hosts' clocks may differ."""
 
     def __post_init__(self) -> None:
         self.stall_sec = _FIRST_STALL_SEC
@@ -94,19 +120,27 @@ class StreamClient:
         self.repeats = 0
         self.messages_received = 0
         self.bytes_received = 0
-        self._servers = [Server(host, self.subscription, self.options, self._note) for host in self.hosts]
+        self.shown: str | None = None
+        """What showed that the first connection's host had all from the span's beginning on."""
+        self.gaps: list[Gap] = []
+        """What none of the hosts has any more of the span, as far as this stream met it."""
+        options = replace(self.options, passing_us=self.span.to_us) if self.span else self.options
+        self._servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
+        self._missing: dict[Server, Gap] = {}
+        self._excused: Server | None = None
+        self._latest_us = 0
         self._turn = 0
         self._failures = 0
         self._progress = 0
         self._silence = 0.0
 
-    async def batches(self, cursor: int | None) -> AsyncGenerator[Batch, None]:
+    async def batches(self, cursor: int | None, resumption: Resumption | None = None) -> AsyncGenerator[Batch, None]:
         """New events from `cursor` on (unix microseconds; a sequence number of the first host; None: the live tip),
-        for as long as the caller asks.
+        for as long as the caller asks; `resumption` says where another client of this stream stopped.
 
         Refused where every host refuses, JetstreamError where none can be reached or none gets any further.
         """
-        resumption = Resumption(cursor)
+        resumption = resumption or Resumption(cursor, self.skew_us)
         while True:
             server, progress = self._servers[self._turn], self._progress
             try:
@@ -142,6 +176,8 @@ class StreamClient:
 
     async def _fail(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> None:
         """Turn to the next host: at once, or after a growing, jittered pause when all of them were asked."""
+        if isinstance(error, HistoryMissing):
+            self._missing[server] = error.gap
         if server.refused and (resumption.is_of_one_host or all(one.refused for one in self._servers)):
             raise self._servers[0].refused or error
         willing = [one for one in self._servers if not one.refused]
@@ -149,16 +185,28 @@ class StreamClient:
             willing = [server]
         later = [one for one in willing if self._servers.index(one) > self._turn]
         self._turn = self._servers.index((later or willing)[0])
+        if self._missing and all(one in self._missing for one in willing):
+            self._take_gap()
+            return
         if isinstance(error, _Stalled):
             return
         self._failures += 1
         rounds, asked = divmod(self._failures, len(willing))
         limit = self._limit(error)
         if limit is not None and rounds >= limit:
-            raise error
+            if not self._missing:
+                raise error
+            self._take_gap()
         if rounds and not asked:
             pause = min(_FIRST_PAUSE_SEC * 2 ** min(rounds - 1, 10), _MAX_PAUSE_SEC)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    def _take_gap(self) -> None:
+        """Go on with the host that has most, since nobody has all."""
+        self._excused = min(self._missing, key=lambda server: self._missing[server].begins_us)
+        self._turn = self._servers.index(self._excused)
+        self._missing.clear()
+        self._failures = 0
 
     def _limit(self, error: JetstreamError | Refused) -> int | None:
         """How often all hosts are asked in vain."""
@@ -182,63 +230,97 @@ class StreamClient:
         async with server.connect(cursor) as connection:
             self.connections += 1
             resumption.live_since(asked_at_us - REWIND_US)
-            opening = resumption.opening(cursor)
-            known_rejected = resumption.recent.rejected()
+            beginning = self._beginning(server, resumption, cursor)
             quiet = 0.0
             while True:
                 messages = await connection.receive(_TICK_SEC)
                 self.bytes_received = bytes_before + connection.bytes_received
                 if not messages:
-                    if connection.ended is not None:
+                    ended = connection.ended is not None
+                    if not ended:
+                        quiet += _TICK_SEC
+                        self._silence += _TICK_SEC
+                    part = await self._new(beginning.opening.settle(), server, resumption, beginning)
+                    yield Batch(part, server.host.name, server.wire, self._silence)
+                    if ended:
                         break
-                    quiet += _TICK_SEC
-                    self._silence += _TICK_SEC
-                    yield Batch(_NOTHING, (), server.host.name, server.wire, self._silence)
                     if quiet >= self.stall_sec:
                         raise _Stalled(server.host, quiet, await server.shows_life())
                     continue
                 quiet = self._silence = 0.0
                 self.messages_received += len(messages)
-                texts = server.texts(messages)
-                while decoded := await asyncio.to_thread(_decode_next, texts, server):
-                    for notice in decoded.notices:
-                        self._note(f"{server.host.name}: {notice.name}: {notice.message}")
-                    yield self._new(decoded, server, resumption, opening, known_rejected)
+                async for decoded in self._decoded(messages, server, beginning):
+                    part = await self._new(decoded, server, resumption, beginning)
+                    yield Batch(part, server.host.name, server.wire, 0.0)
         server.ended(connection)
         self._end(f"{server.host.name}: {connection.ended}")
 
-    def _new(
-        self,
-        decoded: Decoded,
-        server: Server,
-        resumption: Resumption,
-        opening: Opening,
-        known_rejected: set[bytes],
-    ) -> Batch:
-        """What is new in a part of a stream, and passes the filter also on our side."""
-        events, rejected = opening.trim(decoded.events, decoded.rejected)
-        if opening.gap:
-            self._note(f"{server.host.name} {opening.gap}")
-            opening.gap = None
-        fresh = resumption.saw(events, server.host)
+    def _beginning(self, server: Server, resumption: Resumption, cursor: int | None) -> _Beginning:
+        recent = resumption.recent if resumption.begun else None
+        joint = Joint(server, cursor, recent, self.span.from_us) if self.span else None
+        return _Beginning(resumption.opening(cursor), joint, resumption.recent.rejected())
+
+    async def _decoded(
+        self, messages: Sequence[bytes], server: Server, beginning: _Beginning
+    ) -> AsyncGenerator[Part, None]:
+        """The messages as parts of the stream, from where it was asked to begin."""
+        self._latest_us = max(self._latest_us, _now_us() + _CLOCK_SLACK_US)
+        texts = server.texts(messages)
+        while decoded := await asyncio.to_thread(_decode_next, texts, server, self._latest_us):
+            for notice in decoded.notices:
+                self._note(f"{server.host.name}: {notice.name}: {notice.message}")
+                if beginning.joint and notice.name == _CLAMPED:
+                    beginning.joint.clamped = True
+            part = beginning.opening.trim(Part(decoded.events, decoded.rejected))
+            if beginning.opening.gap:
+                self._note(f"{server.host.name} {beginning.opening.gap}")
+                beginning.opening.gap = None
+            yield part
+
+    async def _join(self, joint: Joint, events: pa.RecordBatch, server: Server, resumption: Resumption) -> None:
+        try:
+            await joint.close(events)
+        except HistoryMissing as error:
+            if server is not self._excused:
+                raise
+            joint.shown = str(error)
+            self.gaps.append(error.gap)
+        else:
+            if not resumption.begun:
+                self.shown = joint.shown
+        self._excused = None
+
+    async def _new(self, part: Part, server: Server, resumption: Resumption, beginning: _Beginning) -> Part:
+        """What is new in a part of a stream; unless a span is to be shown, only what passes the filter on our side."""
+        if beginning.joint and beginning.joint.shown is None and part.events.num_rows:
+            await self._join(beginning.joint, part.events, server, resumption)
+        fresh = resumption.saw(part.events, server.host)
         repeats = fresh.count(False)
         self.repeats += repeats
-        if rejected:
-            digested = zip(rejected, digests(rejected), strict=True)
-            rejected = tuple(message for message, digest in digested if digest not in known_rejected)
-            resumption.recent.reject(rejected)
+        if part.rejected:
+            digested = zip(part.rejected, digests(part.rejected), strict=True)
+            new = tuple(message for message, digest in digested if digest not in beginning.known_rejected)
+            part = replace(part, rejected=new)
+            resumption.recent.reject(new)
         if len(fresh) > repeats:
             self.stall_sec = max(self.stall_sec / 2, _FIRST_STALL_SEC)
-        self._progress += len(fresh) - repeats + len(rejected)
-        keep = pc.and_(pa.array(fresh, pa.bool_()), self.subscription.mask(events))
-        return Batch(events, rejected, server.host.name, server.wire, 0.0).filtered(keep.to_pylist())
+        self._progress += len(fresh) - repeats + len(part.rejected)
+        keep = pa.array(fresh, pa.bool_())
+        return part.filtered((keep if self.span else pc.and_(keep, self.subscription.mask(part.events))).to_pylist())
 
 
-def _decode_next(texts: Iterator[Sequence[bytes]], server: Server) -> Decoded | None:
+@dataclass(frozen=True)
+class _Beginning:
+    """What one connection's first messages are held against."""
+
+    opening: Opening
+    joint: Joint | None
+    known_rejected: set[bytes]
+
+
+def _decode_next(texts: Iterator[Sequence[bytes]], server: Server, latest_us: int) -> Decoded | None:
     part = next(texts, None)
-    if part is None:
-        return None
-    return decode(part, server.host.name, _now_us() + _CLOCK_SLACK_US, server.wire)
+    return None if part is None else decode(part, server.host.name, latest_us, server.wire)
 
 
 def _now_us() -> int:

@@ -1,6 +1,24 @@
 """What can go wrong between us and a host."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 from jetstream_pipeline.errors import InvalidInput, PipelineError
+from jetstream_pipeline.window import from_us
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a host no longer has: from the time asked for to where its history begins, in unix microseconds."""
+
+    host: str
+    asked_us: int
+    begins_us: int
+
+    def __str__(self) -> str:
+        begins, asked = (f"{from_us(time_us):%Y-%m-%d %H:%M:%S}" for time_us in (self.begins_us, self.asked_us))
+        return f"{self.host}'s history begins at {begins} UTC, after what was asked for ({asked})"
 
 
 class JetstreamError(PipelineError):
@@ -23,6 +41,14 @@ class RetiredDictionary(JetstreamError):
 
 class CursorTooOld(JetstreamError):
     """The host no longer has the sequence number that it was asked for."""
+
+
+class HistoryMissing(JetstreamError):
+    """The host no longer has what was asked for: its history begins later."""
+
+    def __init__(self, gap: Gap) -> None:
+        self.gap = gap
+        super().__init__(str(gap))
 
 
 class Refused(InvalidInput):

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.decode import Rejected
+from jetstream_pipeline.events.identity import digests, identities
 
 _MIN_KEYS = 20_000
 """Kept however old: a host that crashed witnesses its last few thousand events again, at later times."""
-_MAX_KEYS = 500_000
+MAX_KEYS = 500_000
 _WITNESSES = 3
-_COMMIT_IDENTITY = ("did", "kind", "rev", "collection", "rkey", "operation")
-_SEPARATOR = "\x1f"
-
-
-class _Upstream(msgspec.Struct):
-    seq: int | None = None
-
-
-_upstream = msgspec.json.Decoder(_Upstream)
-
-
-def identities(events: pa.RecordBatch) -> list[str]:
-    """What makes each event itself, on any host: see the design's "Identity and order"."""
-    columns = [events[name] for name in _COMMIT_IDENTITY]
-    bodies = [None if payload is None else _body_identity(payload) for payload in events["payload"].to_pylist()]
-    columns.append(pa.array(bodies, pa.string()))
-    joined = pc.binary_join_element_wise(*columns, _SEPARATOR, null_handling="replace", null_replacement="")
-    return joined.to_pylist()
-
-
-def _body_identity(payload: str) -> str:
-    try:
-        seq = _upstream.decode(payload).seq
-    except msgspec.DecodeError:
-        seq = None
-    return payload if seq is None else str(seq)
-
-
-def digests(rejected: Iterable[Rejected]) -> list[bytes]:
-    return [hashlib.sha256(message.message).digest() for message in rejected]
 
 
 class Position:
@@ -87,13 +56,17 @@ class Recent:
         """How far the stream has come, in unix microseconds."""
         return self._position.time_us
 
-    def known(self, events: pa.RecordBatch) -> bool:
+    def begins_with_known(self, events: pa.RecordBatch) -> bool:
         """Whether the first event has been seen."""
-        return events.num_rows > 0 and identities(events.slice(0, 1))[0] in self._keys
+        return events.num_rows > 0 and identities(events.slice(0, 1))[0].as_py() in self._keys
+
+    def knows_any(self, events: pa.RecordBatch) -> bool:
+        """Whether one of the events has been seen."""
+        return not self._keys.isdisjoint(identities(events).to_pylist())
 
     def fresh(self, events: pa.RecordBatch) -> list[bool]:
         """Which of the events have not been seen; each is seen from then on."""
-        keys = identities(events)
+        keys = identities(events).to_pylist()
         result = []
         for key in keys:
             result.append(key not in self._keys)
@@ -105,7 +78,11 @@ class Recent:
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Remember messages that are no events."""
-        self._add(_Stretch(self.position, (), digests(rejected)))
+        self.reject_digests(digests(rejected))
+
+    def reject_digests(self, known: Sequence[bytes]) -> None:
+        """Remember messages by what `identity.digests` makes of them."""
+        self._add(_Stretch(self.position, (), known))
 
     def rejected(self) -> set[bytes]:
         return {digest for stretch in self._stretches for digest in stretch.rejected}
@@ -115,7 +92,7 @@ class Recent:
         self._size += len(stretch.keys) + len(stretch.rejected)
         oldest = self.position - self._span_us
         while self._stretches and (
-            self._size > _MAX_KEYS or (self._size > _MIN_KEYS and self._stretches[0].ends_at < oldest)
+            self._size > MAX_KEYS or (self._size > _MIN_KEYS and self._stretches[0].ends_at < oldest)
         ):
             left = self._stretches.popleft()
             self._size -= len(left.keys) + len(left.rejected)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jetstream_pipeline.events.decode import Rejected
+from jetstream_pipeline.events.crossing import crossing
+from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.recent import Recent
@@ -19,8 +19,9 @@ FIRST_TIME_CURSOR = 10**15
 
 REWIND_US = 5_000_000
 HOST_SKEW_US = 30_000_000
-"""How much earlier another host may have witnessed an event."""
+"""How much earlier another host may have witnessed an event, where nobody says otherwise."""
 _TOLD_GAP_US = 600_000_000
+_MAX_HELD_REJECTED = 4_096
 _REWIND_SEQS = 5_000
 """More than the 4,096 that a host may hand out again after a crash."""
 
@@ -41,16 +42,26 @@ class Resumption:
     """Remembers how far a stream has come. It goes on by number where the host's own numbers lead back, and by time
     elsewhere: numbers say nothing on another host, and a time may cost the replay of an hour (`Cursors`, protocol)."""
 
-    def __init__(self, cursor: int | None) -> None:
+    def __init__(self, cursor: int | None, skew_us: int = HOST_SKEW_US) -> None:
         self._asked = cursor
+        self._skew_us = skew_us
         self._floor_us = cursor if cursor and cursor >= FIRST_TIME_CURSOR else None
         self._serving: Host | None = None
         self._numbers: _Numbers | None = None
-        self.recent = Recent(2 * HOST_SKEW_US + REWIND_US)
+        self._restored = False
+        self.recent = Recent(2 * skew_us + REWIND_US)
+
+    def restore(self, events: Iterable[pa.RecordBatch], rejected: Sequence[bytes]) -> None:
+        """Go on where another process stopped: these are the last events that it kept, in order, and the digests of
+        the messages that were none. Whichever host serves is asked as a new one is."""
+        for batch in events:
+            self._restored = True
+            self.recent.fresh(batch)
+        self.recent.reject_digests(rejected)
 
     @property
     def begun(self) -> bool:
-        return self._serving is not None
+        return self._serving is not None or self._restored
 
     @property
     def is_of_one_host(self) -> bool:
@@ -65,7 +76,7 @@ class Resumption:
             return max(self._numbers.last - _REWIND_SEQS, self._numbers.first)
         if host == self._serving:
             return max(self.recent.position - REWIND_US, self._floor_us or 0)
-        return self.recent.position - HOST_SKEW_US
+        return max(self.recent.position - self._skew_us, self._floor_us or 0 if self._restored else 0)
 
     def live_since(self, time_us: int) -> None:
         """A stream from the live tip that ends before anything came goes on from this time."""
@@ -103,37 +114,39 @@ class Opening:
         self._time = cursor if cursor is not None and cursor >= FIRST_TIME_CURSOR else None
         self._recent = recent if self._time is None else None
         self._begun = self._time is None and recent is None
+        self._undecided = Part()
         self.gap: str | None = None
         """What to tell of a stream that begins long after the time asked for: v1 hosts say nothing of it."""
 
-    def trim(
-        self, events: pa.RecordBatch, rejected: tuple[Rejected, ...]
-    ) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
+    def trim(self, part: Part) -> Part:
         """Without what lies before the first event at or after the time asked for: newer servers begin up to an hour
         early. OtherNumbers where a sequence number was asked for and the first event is not one that it led back to."""
-        if self._begun or not (events.num_rows or rejected):
-            return events, rejected
+        if self._begun or not (part.events.num_rows or part.rejected):
+            return part
         if self._time is None:
-            if events.num_rows:
-                if self._recent and not self._recent.known(events):
+            if part.events.num_rows:
+                if self._recent and not self._recent.begins_with_known(part.events):
                     raise OtherNumbers("its sequence numbers name other events than before")
                 self._begun = True
-            return events, rejected
-        first = pc.index(pc.greater_equal(events["time_us"], self._time), True).as_py()
-        self._begun = first >= 0
+            return part
+        part = self._undecided.joined(part)
+        return self._begin(part, self._time, final=len(part.rejected) > _MAX_HELD_REJECTED)
+
+    def settle(self) -> Part:
+        """What was kept back until more comes, when nothing does."""
+        if self._begun or self._time is None or not self._undecided.events.num_rows:
+            return Part()
+        return self._begin(self._undecided, self._time, final=True)
+
+    def _begin(self, part: Part, asked_us: int, *, final: bool) -> Part:
+        before, self._begun = crossing(part.events, asked_us, final=final)
+        rest = part.split(before)[1] if before else part
         if self._begun:
-            self._tell_gap(self._time, events["time_us"][first].as_py())
-        return _from(first if self._begun else events.num_rows, events, rejected)
+            self._tell_gap(asked_us, rest.events["time_us"][0].as_py())
+        self._undecided = Part() if self._begun or not rest.events.num_rows else rest
+        return Part() if self._undecided.events.num_rows else rest
 
     def _tell_gap(self, asked_us: int, begun_us: int) -> None:
         if begun_us - asked_us > _TOLD_GAP_US:
             asked, begun = (from_us(time_us).strftime("%Y-%m-%d %H:%M") for time_us in (asked_us, begun_us))
             self.gap = f"sends nothing from {asked} to {begun} UTC; it may no longer have what lies between"
-
-
-def _from(
-    first: int, events: pa.RecordBatch, rejected: Sequence[Rejected]
-) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
-    """The part of a batch from its `first` event on; all of its rejected messages that do not lie before that."""
-    later = (replace(message, after=message.after - first) for message in rejected if message.after >= first)
-    return events.slice(first), tuple(later)

@@ -3,11 +3,17 @@ where, is the client's to decide."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.jetstream.beacons import lit
 from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
 from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, connected
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
@@ -27,6 +33,8 @@ class Options:
     """None: v2 where a host offers it."""
     dictionaries: Dictionaries | None = None
     """Where to find dictionaries; None: no compression."""
+    passing_us: int | None = None
+    """A time that the stream is to be seen to pass, however little its filter lets through (unix microseconds)."""
 
 
 class Server:
@@ -45,11 +53,13 @@ class Server:
         self._decompressor: Decompressor | None = None
         self._retired = 0
         self._largest = 0
+        self._lit = False
 
     @asynccontextmanager
     async def connect(self, cursor: int | None) -> AsyncIterator[Connection]:
         """A connection from `cursor` on. Refused or JetstreamError where there is none to be had."""
         await self._find_dictionary()
+        await self._find_beacons()
         async with connected(self.host, self._request(cursor)) as connection:
             self._retired = 0
             yield connection
@@ -85,12 +95,24 @@ class Server:
 
     async def shows_life(self) -> bool:
         """Whether the host sends anything at all to somebody who asks for everything."""
-        everything = request(self.host, self.wire, Subscription(), None)
         try:
-            async with connected(self.host, everything) as connection:
-                return bool(await connection.receive(_SIGN_OF_LIFE_SEC))
+            async with aclosing(self.look(Subscription(), None, _SIGN_OF_LIFE_SEC)) as seen:
+                return await anext(seen, None) is not None
         except (JetstreamError, Refused):
             return False
+
+    async def look(
+        self, subscription: Subscription, cursor: int | None, seconds: float
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The events that the host sends to another subscription on a connection of its own, for so many seconds."""
+        until = time.monotonic() + seconds
+        async with connected(self.host, request(self.host, self.wire, subscription, cursor)) as connection:
+            while (left := until - time.monotonic()) > 0:
+                if messages := await connection.receive(left):
+                    decoded = await asyncio.to_thread(decode, messages, self.host.name, wire=self.wire)
+                    yield decoded.events
+                elif connection.ended is not None:
+                    return
 
     def _request(self, cursor: int | None) -> Request:
         try:
@@ -115,6 +137,12 @@ class Server:
             self._use(await self._dictionaries.find(self.host, self.wire))
         except NoDictionary as error:
             self._give_up_compression(str(error))
+
+    async def _find_beacons(self) -> None:
+        if self._options.passing_us is None or self._lit:
+            return
+        self._subscription = await lit(self._subscription, self._options.passing_us, self.look)
+        self._lit = True
 
     async def _renew_dictionary(self) -> None:
         assert self._dictionaries is not None, "only who asks for compression is told of a retired dictionary"

@@ -9,10 +9,11 @@ from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.orchestration.partitions import hourly
-from jetstream_pipeline.replay.replay import Progress, replay_window
+from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.lake import WindowSummary
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window
 
@@ -41,6 +42,8 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
                 window,
                 hosts=settings.parsed_hosts(),
                 data=data,
+                settle=settings.settle,
+                skew=settings.host_skew,
                 on_progress=_logged(context, window),
             )
             refresh(data)
@@ -81,7 +84,7 @@ def _metadata(summary: WindowSummary) -> dict[str, dg.MetadataValue]:
         "host": dg.MetadataValue.text(summary.host),
         "counts_by_kind": dg.MetadataValue.json(summary.counts_by_kind),
         "counts_by_collection": dg.MetadataValue.json(summary.counts_by_collection),
-        "connections": dg.MetadataValue.int(len(summary.connections)),
+        "connections": dg.MetadataValue.int(len(summary.proof.connections)),
         "quarantined": dg.MetadataValue.int(summary.quarantined),
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
     }

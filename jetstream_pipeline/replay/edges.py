@@ -1,68 +1,59 @@
-"""Which events of a stream belong to a window, and what shows that none is missing at its edges."""
+"""Cutting a window, and what lies around it, out of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from enum import IntEnum
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from jetstream_pipeline.events.decode import Rejected
-from jetstream_pipeline.storage.lake import WindowState
+from jetstream_pipeline.events.crossing import crossing
+from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.window import Window
 
 
-class Edges:
-    """Cuts a window out of a stream, in stream order, batch by batch.
+class Section(IntEnum):
+    """Where events lie, in stream order and by their host's clock."""
 
-    The window begins with the first event at or after its start and ends before the first one at or after its end; an
-    event between them belongs to it whatever its own time says.
+    BEFORE = 0
+    LEAD = 1
+    """Just before the window: another host may have witnessed these within it."""
+    WINDOW = 2
+    TAIL = 3
+    """Just after the window: another host may have witnessed these within it."""
+    AFTER = 4
+
+
+class Edges:
+    """Cuts a stream into sections, batch by batch.
+
+    The window begins with the first event past its start and ends before the first one past its end, as `crossing` sees
+    it; an event between them belongs to it whatever its own time says. Lead and tail are as long as hosts' clocks may
+    differ.
     """
 
-    def __init__(self, window: Window, *, sparse: bool = False) -> None:
-        """`sparse`: the filter lets so little through that a long silence shows nothing."""
-        self._window = window
-        self._sparse = sparse
-        self._seen_before = False
-        self._begun = False
-        self.passed = False
-        """Whether the stream has been seen to reach the window's end."""
+    def __init__(self, window: Window, skew_us: int) -> None:
+        self.moments_us = (window.start_us - skew_us, window.start_us, window.end_us, window.end_us + skew_us)
+        self.section = Section.BEFORE
+        self._undecided = Part()
 
-    def cut(self, events: pa.RecordBatch, rejected: Sequence[Rejected] = ()) -> tuple[pa.RecordBatch, list[Rejected]]:
-        """The part of a batch that lies in the window. A message that is no event lies where the event before it does.
+    @property
+    def beyond(self) -> Part:
+        """What came after the tail, where the stream has passed it."""
+        return self._undecided if self.passed else Part()
 
-        A message's `after` counts the events of the part before it.
-        """
-        if self.passed:
-            return events.slice(0, 0), []
-        times = events["time_us"]
-        begun_before = self._begun
-        start = 0
-        if not self._begun:
-            start = _first_at_or_after(times, self._window.start_us)
-            self._begun = start < len(times)
-            self._seen_before = self._seen_before or start > 0
-        length = _first_at_or_after(times[start:], self._window.end_us)
-        self.passed = start + length < len(times)
-        inside = [
-            replace(message, after=message.after - start)
-            for message in rejected
-            if start < message.after <= start + length or (message.after == 0 and begun_before)
-        ]
-        return events.slice(start, length), inside
+    @property
+    def passed(self) -> bool:
+        """Whether the stream has been seen to pass the window and its tail."""
+        return self.section is Section.AFTER
 
-    def verdict(self) -> tuple[WindowState, str]:
-        """The window's state and, in words, what shows it."""
-        if not self.passed:
-            return WindowState.UNPROVEN, "the stream fell silent before it passed the window's end"
-        if not self._seen_before and self._sparse:
-            return WindowState.UNPROVEN, "the filter let no event from just before the window's start through"
-        if not self._seen_before:
-            return WindowState.TRUNCATED, "the host's first event lies after the window's start"
-        return WindowState.COMPLETE, "the host had events before the window's start, and the stream passed its end"
-
-
-def _first_at_or_after(times: pa.Array, moment_us: int) -> int:
-    index = pc.index(pc.greater_equal(times, moment_us), True).as_py()
-    return len(times) if index < 0 else index
+    def cut(self, part: Part, *, final: bool = False) -> Iterator[tuple[Section, Part]]:
+        """The next part of the stream, section by section. Events of which it cannot be said yet where they lie come
+        later; with `final` nothing is kept back."""
+        rest = self._undecided.joined(part)
+        while not self.passed:
+            before, passed = crossing(rest.events, self.moments_us[self.section], final=final)
+            within, rest = rest.split(before)
+            yield self.section, within
+            if not passed:
+                break
+            self.section = Section(self.section + 1)
+        self._undecided = rest

@@ -17,6 +17,9 @@ class SimulatedEvent(msgspec.Struct, frozen=True):
 
     seq: int
     time_us: int
+    """The time that the message shows."""
+    witnessed_us: int
+    """When the host saw it, which is what cursors go by. Not `time_us` where that was imported."""
     did: str
     kind: str
     operation: str | None
@@ -50,11 +53,19 @@ class SimulatedEvent(msgspec.Struct, frozen=True):
             )
         return f'{{"$type":"message","payload":{{"$type":"{MESSAGE_TYPE}#{self.kind}",{body}}}}}'.encode()
 
-    def witnessed(self, seq: int, time_us: int) -> SimulatedEvent:
-        """The same event as another host, or the same one at another time, spells it."""
+    def witnessed(self, seq: int, witnessed_us: int) -> SimulatedEvent:
+        """The same event as another host, or the same one at another time, spells it. An imported time stays."""
+        imported = self.time_us != self.witnessed_us
+        return self._respelled(seq, self.time_us if imported else witnessed_us, witnessed_us)
+
+    def imported(self, time_us: int) -> SimulatedEvent:
+        """The same event showing another time than the one at which it was witnessed."""
+        return self._respelled(self.seq, time_us, self.witnessed_us)
+
+    def _respelled(self, seq: int, time_us: int, witnessed_us: int) -> SimulatedEvent:
         before, after = (b'"time_us":%d,"cursor":%d,' % pair for pair in ((self.time_us, self.seq), (time_us, seq)))
         message = self.message.replace(before, after, 1)
-        return msgspec.structs.replace(self, seq=seq, time_us=time_us, message=message)
+        return msgspec.structs.replace(self, seq=seq, time_us=time_us, witnessed_us=witnessed_us, message=message)
 
     @property
     def uri(self) -> str | None:
@@ -80,5 +91,5 @@ def commit_event(
         f'"operation":"{operation}","collection":"{collection}","rkey":"{rkey}"{content}}}}}'
     ).encode()
     return SimulatedEvent(
-        seq, time_us, did, "commit", operation, collection, rkey, rev, cid, record_json, None, message
+        seq, time_us, time_us, did, "commit", operation, collection, rkey, rev, cid, record_json, None, message
     )

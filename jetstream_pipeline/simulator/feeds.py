@@ -20,17 +20,17 @@ class Feed(Protocol):
         """The only page that can hold this sequence number."""
 
     def minute_of_time(self, time_us: int) -> int:
-        """The page in which to look for the first event at or after this time."""
+        """The page in which to look for the first event witnessed at or after this time."""
 
 
 def window(feed: Feed, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:
-    """The window [start, end) in stream order: from the first event at or after `start_us` up to, not including,
-    the first one at or after `end_us`."""
+    """The window [start, end) in stream order: from the first event witnessed at or after `start_us` up to, not
+    including, the first one at or after `end_us`."""
     started = False
     for minute in range(feed.minute_of_time(start_us), feed.minute_of_time(end_us) + 2):
         for event in feed.page(minute):
-            started = started or event.time_us >= start_us
-            if event.time_us >= end_us:
+            started = started or event.witnessed_us >= start_us
+            if event.witnessed_us >= end_us:
                 return
             if started:
                 yield event

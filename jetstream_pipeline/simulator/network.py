@@ -118,7 +118,7 @@ class Network:
         payload = _encode_json(body).decode()
         head = f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"{kind}"'
         message = f'{head},"{kind}":{payload}}}'.encode()
-        return SimulatedEvent(seq, time_us, did, kind, *(None,) * 6, payload, message)
+        return SimulatedEvent(seq, time_us, time_us, did, kind, *(None,) * 6, payload, message)
 
 
 def _commit_event(unit: Unit, operation: Operation, time_us: int, seq: int) -> SimulatedEvent:

@@ -29,6 +29,7 @@ class Page:
     offsets: array[int]
     """Where each frame begins, and where the last one ends."""
     times: array[int]
+    """When each event was witnessed, whatever time its message shows."""
     seqs: array[int]
     sizes: array[int]
     """Bytes of each message before compression."""
@@ -77,7 +78,7 @@ def plain_page(minute: int, events: Sequence[SimulatedEvent], messages: Sequence
     frames, offsets = _framed(_TEXT, messages)
     topics: dict[tuple[str, str | None], int] = {}
     codes = bytes(topics.setdefault((event.kind, event.collection), len(topics)) for event in events)
-    times = array("q", (event.time_us for event in events))
+    times = array("q", (event.witnessed_us for event in events))
     return Page(
         minute=minute,
         frames=frames,

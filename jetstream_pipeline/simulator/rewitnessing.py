@@ -54,7 +54,7 @@ def rewitnessed(feed: Feed, position: Position, lost: int) -> Feed:
     after = list(islice(_forwards(feed, position), lost))
     if not before:
         return feed
-    crash_minute, crash_us = before[-1].minute, max(slot.event.time_us for slot in before)
+    crash_minute, crash_us = before[-1].minute, max(slot.event.witnessed_us for slot in before)
     affected = {slot.event.did for slot in before}
     ahead = [slot for slot in after if slot.event.did not in affected]
     behind = [slot for slot in after if slot.event.did in affected]
@@ -62,7 +62,7 @@ def rewitnessed(feed: Feed, position: Position, lost: int) -> Feed:
     moved = [
         _Slot(
             max(crash_minute, slot.minute),
-            content.event.witnessed(slot.event.seq, max(crash_us, slot.event.time_us)),
+            content.event.witnessed(slot.event.seq, max(crash_us, slot.event.witnessed_us)),
         )
         for content, slot in zip([*ahead, *before, *behind], slots, strict=True)
     ]

@@ -21,6 +21,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _LARGEST_JITTER = timedelta(seconds=20)
 _PAGES_KEPT = 4
 _SLACK_US = 1_000_000
+_LEAST_AGE_US = timedelta(hours=1) // _MICROSECOND
+_AGE_RANGE_US = timedelta(days=400) // _MICROSECOND - _LEAST_AGE_US
+_WORDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,17 @@ class Witness:
     """At most so much earlier or later still, commit by commit; never out of a repository's own order."""
     seq_offset: int = 0
     """How much higher its sequence numbers are. They also stand in its own order."""
+    imported: float = 0.0
+    """The share of commits to which its operator's import of timestamps gave an older time: the one that their
+    messages show. Order, numbers and cursors stay those of the time at which they were witnessed."""
     seed: int = 0
-    """Another seed is another jitter, and other gaps between the numbers."""
+    """Another seed is another jitter, other gaps between the numbers, and other imported times."""
 
     def __post_init__(self) -> None:
         if not timedelta(0) <= self.jitter <= _LARGEST_JITTER:
             raise ValueError(f"jitter={self.jitter}: choose between none and {_LARGEST_JITTER}")
+        if not 0 <= self.imported <= 1:
+            raise ValueError(f"imported={self.imported}: choose a share between 0 and 1")
 
 
 class Witnessed:
@@ -61,10 +69,11 @@ class Witnessed:
         seen.sort(key=attrgetter("order_us"))
         first_seq = minute * self._network.seq_stride + self._witness.seq_offset
         phase = self._witness.seed % EVENTS_PER_GAP
-        return [
+        witnessed = (
             one.event.witnessed(first_seq + number + (number + phase) // EVENTS_PER_GAP, one.time_us + self._offset_us)
             for number, one in enumerate(seen)
-        ]
+        )
+        return [self._shown(event) for event in witnessed]
 
     def minute_of_seq(self, seq: int) -> int:
         return self._network.minute_of_seq(seq - self._witness.seq_offset)
@@ -97,8 +106,21 @@ class Witnessed:
         """The same for all operations of one commit."""
         if not self._jitter_us:
             return 0
-        digest = hashlib.blake2b(f"{event.did} {event.time_us}".encode(), digest_size=8, key=self._key).digest()
-        return int.from_bytes(digest, "little") % (2 * self._jitter_us + 1) - self._jitter_us
+        return self._word(f"{event.did} {event.time_us}") % (2 * self._jitter_us + 1) - self._jitter_us
+
+    def _shown(self, event: SimulatedEvent) -> SimulatedEvent:
+        """With an imported time if it has one. All operations of a commit were witnessed at once, and stay together."""
+        if not self._witness.imported or event.kind != "commit":
+            return event
+        commit = f"{event.did} {event.rev}"
+        if self._word(f"imported {commit}") >= self._witness.imported * _WORDS:
+            return event
+        age_us = _LEAST_AGE_US + self._word(f"age {commit}") % (_AGE_RANGE_US + 1)
+        return event.imported(event.witnessed_us - age_us)
+
+    def _word(self, text: str) -> int:
+        """A number below 2**64, always the same for the same text and seed."""
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest(), "little")
 
 
 class _Seen(NamedTuple):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage.errors import StorageError
+
+_STALE_SEC = 3600.0
+"""No file takes so long to be written."""
 
 
 @contextmanager
@@ -44,6 +48,7 @@ def replacing(target: Path) -> Iterator[Path]:
     Readers see the old file or the new one. When the body raises, `target` stays as it was.
     """
     make_directory(target.parent)
+    _remove_stale(target)
     temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with told(target, "write"):
@@ -55,21 +60,58 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _remove_stale(target: Path) -> None:
+    """Delete what processes that died while they replaced `target` have left."""
+    with suppress(OSError):
+        for temporary in target.parent.glob(f".{target.name}.*.tmp"):
+            if time.time() - temporary.stat().st_mtime > _STALE_SEC:
+                temporary.unlink()
+
+
+class Lock:
+    """A held lock on a file or folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def remove(self) -> None:
+        """Delete the lock's file, as its holder; whoever waits for it notices."""
+        with told(self._path, "delete"):
+            self._path.unlink(missing_ok=True)
+
+
 @contextmanager
-def locked(path: Path, busy: PipelineError | None = None) -> Iterator[None]:
+def locked(path: Path, busy: PipelineError | None = None) -> Iterator[Lock]:
     """Hold the lock on a file or folder, also against other processes; a dead process holds none.
 
     Waits for it, or raises `busy` where another one has it.
     """
-    with told(path, "lock"):
-        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, flags, 0o644)
+    descriptor = _open(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            assert busy
-            raise busy from None
-        yield
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError:
+                assert busy
+                raise busy from None
+            if _is_still(path, descriptor):
+                break
+            os.close(descriptor)
+            descriptor = _open(path)
+        yield Lock(path)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    with told(path, "lock"):
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        return os.open(path, flags, 0o644)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether a lock's file was not removed by its holder while we waited for it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,174 +1,259 @@
-"""A window while it is being written: batches go to files out of readers' sight, and into the lake in one step."""
+"""A window while it is being read: its batches, durable and out of readers' sight, so that a run that dies is not lost.
+
+staging/<stream>/<window>/NNNNNN-CHECKSUM.events    events as an Arrow file; its metadata says how far the run had come
+staging/<stream>/<window>/NNNNNN-CHECKSUM.rejected  the messages among them that are none, durable before the events are
+staging/<stream>/<window>.lock                      held by the run that is at it
+
+What is said of how far a run has come is `replay`'s; here it is text.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, replacing, told
-from jetstream_pipeline.storage.lake import SUMMARY_KEY, WindowSummary, check_name
+from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, told
+from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
+from jetstream_pipeline.storage.window_file import row_sizes
 from jetstream_pipeline.window import Window
 
-_ROW_GROUP_ROWS = 65_536
-_ROW_GROUP_BYTES = 48 * 1024 * 1024
-_ROW_BYTES = 64
-"""What a row takes beside its texts, roughly."""
+_SECTION = pa.field("section", pa.int8(), nullable=False)
+_PART_SCHEMA = EVENT_SCHEMA.append(_SECTION)
+_PART_ROWS = 65_536
+_PART_BYTES = 32 * 1024 * 1024
+_PART_SEC = 5.0
+"""What a run that dies has to read again."""
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_STATE, _REJECTED = b"state", b"rejected"
+_FORGOTTEN_SEC = 3 * 86_400
+"""Longer than any host's look-back that we know: what such a run read cannot be gone on with."""
 
-_SMALL_BATCHES = 64
-"""So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
-
-
-class _Rows:
-    """A Parquet file that grows by row groups, bounded in rows and bytes.
-
-    Its bytes before the footer follow from its rows alone, not from the batches that they came in. DuckDB opens a file
-    twice, for the footer and for the data; when a window is replaced by the same rows in between, both still agree.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
-        self._small: list[pa.RecordBatch] = []
-        self._waiting: list[pa.Table] = []
-        self._rows = self._bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        sizes = _sizes(batch)
-        while batch.num_rows:
-            taken, size, full = self._fitting(sizes)
-            self._small.append(batch.slice(0, taken))
-            if len(self._small) == _SMALL_BATCHES:
-                self._gather()
-            self._rows += taken
-            self._bytes += size
-            if full:
-                self._flush()
-            batch, sizes = batch.slice(taken), sizes.slice(taken)
-
-    def _fitting(self, sizes: pa.Array) -> tuple[int, int, bool]:
-        """How many of the rows go to the present group, their bytes, and whether it is full with them."""
-        ends = pc.cumulative_sum(sizes.slice(0, _ROW_GROUP_ROWS - self._rows))
-        over = pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
-        taken = len(ends) if over < 0 else over + 1
-        return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
-
-    def _gather(self) -> None:
-        if self._small:
-            self._waiting.append(pa.Table.from_batches(self._small).combine_chunks())
-            self._small = []
-
-    def _flush(self) -> None:
-        self._gather()
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
-            self._waiting, self._rows, self._bytes = [], 0, 0
-
-    def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
-        self._flush()
-        if metadata:
-            self._writer.add_key_value_metadata(metadata)
-        self._writer.close()
-        fsync_path(self.path)
+Sections = Iterator[tuple[int, pa.RecordBatch]]
 
 
-def _sizes(batch: pa.RecordBatch) -> pa.Array:
-    """Each row's bytes, roughly. Strangers choose how long any of the texts is, not the record's alone."""
-    sizes = pa.array([_ROW_BYTES] * batch.num_rows, pa.int64())
-    for column in batch.columns:
-        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-            sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
-    return sizes
+@dataclass(frozen=True)
+class _Part:
+    events: Path
+    rejected: Path | None
+    state: str
 
 
 class StagedWindow:
-    """The unfinished files of one window. Use `staged`, which also holds the window's lock."""
+    """What has been read of one window. Use `staged`, which also holds the window's lock."""
 
-    def __init__(self, data: DataDirectory, stream: str, window: Window, folder: Path) -> None:
-        self._data, self._stream, self._window = data, stream, window
-        self._folder = folder
-        self._events = _Rows(folder / "events.parquet", EVENT_SCHEMA)
-        self._rejected: _Rows | None = None
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._parts = list(_usable(folder))
+        self._waiting: list[pa.RecordBatch] = []
+        self._rejected: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        self._durable_at = time.monotonic()
+        self.is_done = False
+        """Whether the staged batches are needed no more; set by `discard`."""
 
-    def add(self, events: pa.RecordBatch) -> None:
-        with self._writing():
-            self._events.add(events)
+    @property
+    def state(self) -> str | None:
+        """What the last checkpoint said of how far the run had come; None where there is nothing to go on with."""
+        return self._parts[-1].state if self._parts else None
+
+    def add(self, section: int, events: pa.RecordBatch) -> None:
+        """Events that follow the ones before; `section` is told again by `events`."""
+        if events.num_rows:
+            self._rows += events.num_rows
+            self._bytes += pc.sum(row_sizes(events)).as_py()
+            sections = pa.repeat(pa.scalar(section, pa.int8()), events.num_rows)
+            self._waiting.append(pa.RecordBatch.from_arrays([*events.columns, sections], schema=_PART_SCHEMA))
 
     def add_rejected(self, rows: pa.RecordBatch) -> None:
-        with self._writing():
-            if self._rejected is None:
-                self._rejected = _Rows(self._folder / "messages.parquet", QUARANTINE_SCHEMA)
-            self._rejected.add(rows)
+        """Rows of `QUARANTINE_SCHEMA`."""
+        self._rejected.append(rows)
+        self._bytes += rows.nbytes
 
-    def commit(self, summary: WindowSummary) -> Path:
-        """Put the window where its state says, in one step, and return where it stands.
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has come, or waited for long enough, to be made durable."""
+        overdue = time.monotonic() - self._durable_at >= _PART_SEC
+        return self._rows >= _PART_ROWS or self._bytes >= _PART_BYTES or (overdue and self._rows + self._bytes > 0)
 
-        A whole window is not replaced by one that is not: then what was staged is dropped.
-        """
-        lake = self._data.lake
-        whole = lake.events_path(self._stream, self._window)
-        incomplete = lake.incomplete_path(self._stream, self._window)
-        messages = self._data.quarantine_path(self._stream, self._window)
-        if not summary.state.is_whole and whole.exists():
-            return whole
-        with self._writing():
-            self._events.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
-            if self._rejected is not None:
-                self._rejected.finish()
-                _move(self._rejected.path, messages)
-            target = whole if summary.state.is_whole else incomplete
-            _move(self._events.path, target)
-            if summary.state.is_whole:
-                _emptied(incomplete, EVENT_SCHEMA, summary)
-            if self._rejected is None:
-                _emptied(messages, QUARANTINE_SCHEMA, summary)
+    def checkpoint(self, state: str) -> None:
+        """Make what was added durable, with `state`, which says how far the run has come."""
+        number = len(self._parts) + 1
+        with told(self.folder, "write"):
+            rejected = None
+            if self._rejected:
+                rejected = self._write(number, "rejected", self._rejected, QUARANTINE_SCHEMA)
+            metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
+            events = self._write(number, "events", self._waiting, _PART_SCHEMA.with_metadata(metadata))
+        self._parts.append(_Part(events, rejected, state))
+        self._waiting, self._rejected, self._rows, self._bytes = [], [], 0, 0
+        self._durable_at = time.monotonic()
+
+    def _write(self, number: int, kind: str, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Path:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema, options=_LZ4) as writer:
+            writer.write_table(pa.Table.from_batches(batches, schema.remove_metadata()).combine_chunks())
+        content = sink.getvalue()
+        target = self.folder / f"{number:06}-{zlib.crc32(content):08x}.{kind}"
+        temporary = target.with_suffix(".tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            fsync_path(self.folder)
+        finally:
+            temporary.unlink(missing_ok=True)
         return target
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with told(self._folder, "write"):
-            try:
-                yield
-            except pa.ArrowException as error:
-                raise StorageError(f"cannot write {self._folder}: {error}") from error
+    def events(self) -> Sections:
+        """All events in the order added, each batch with its section."""
+        for part in self._parts:
+            yield from _sections(_read(part.events))
+        for batch in self._waiting:
+            yield from _sections([batch])
+
+    def latest_events(self, rows: int) -> list[pa.RecordBatch]:
+        """The last durable events, at least so many where there are, in order."""
+        found: list[pa.RecordBatch] = []
+        for part in reversed(self._parts):
+            if sum(batch.num_rows for batch in found) >= rows:
+                break
+            found = [batch for _, batch in _sections(_read(part.events))] + found
+        return found
+
+    def rejected(self) -> Iterator[pa.RecordBatch]:
+        """The messages that are no events, in the order added."""
+        for part in self._parts:
+            if part.rejected:
+                yield from _read(part.rejected)
+        yield from self._rejected
+
+    def clear(self) -> None:
+        """Begin anew."""
+        with told(self.folder, "empty"):
+            for path in self.folder.iterdir():
+                path.unlink()
+        self._parts, self._waiting, self._rejected, self._rows, self._bytes = [], [], [], 0, 0
+
+    def discard(self) -> None:
+        """Say that what was read is in its place, or not wanted."""
+        self.is_done = True
 
 
 @contextmanager
-def staged(data: DataDirectory, stream: str, window: Window) -> Iterator[StagedWindow]:
-    """Stage one window; WindowBusy where another process is at it. What a dead run left behind is removed first."""
+def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "replaying") -> Iterator[StagedWindow]:
+    """Stage one window, with what a run that died has left of it; WindowBusy where another process is at it.
+
+    What is staged stays until it is discarded, whatever happens.
+    """
     folder = data.staging / check_name(stream) / window.key.replace(":", "")
+    if purpose != "replaying":
+        folder = folder.with_name(f"{folder.name}-{purpose}")
     make_directory(folder.parent)
-    busy = WindowBusy(f"another run is replaying {stream} {window}; wait for it to end")
-    with locked(folder.with_suffix(".lock"), busy):
-        shutil.rmtree(folder, ignore_errors=True)
+    busy = WindowBusy(f"another run is {purpose} {stream} {window}; wait for it to end")
+    with locked(folder.with_suffix(".lock"), busy) as lock:
         make_directory(folder)
-        try:
-            with told(folder, "write"):
-                window_files = StagedWindow(data, stream, window, folder)
-            yield window_files
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with told(folder, "read"):
+            files = StagedWindow(folder)
+        yield files
+        if files.is_done:
+            _remove(folder)
+            lock.remove()
 
 
-def _emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
-    """Take the rows out of a file that a whole window supersedes. A query that has just listed it still finds it."""
-    if path.exists():
-        with replacing(path) as temporary:
-            metadata = {SUMMARY_KEY: summary.model_dump_json().encode()}
-            pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)
+@contextmanager
+def settling(data: DataDirectory, stream: str) -> Iterator[None]:
+    """Only one window of a stream is put in its place at a time: neighbours settle who holds what lies between them."""
+    folder = data.staging / check_name(stream)
+    make_directory(folder)
+    with locked(folder / "settling.lock"):
+        yield
 
 
-def _move(source: Path, target: Path) -> None:
-    make_directory(target.parent)
-    os.replace(source, target)
-    fsync_path(target.parent)
+def sweep(data: DataDirectory, stream: str) -> None:
+    """Remove what runs have left of a stream's windows so long ago that nobody can go on with it."""
+    for folder in sorted((data.staging / check_name(stream)).glob("*/")):
+        with suppress(OSError, StorageError):
+            if time.time() - _touched(folder) > _FORGOTTEN_SEC:
+                with locked(folder.with_suffix(".lock"), WindowBusy("at work")) as lock:
+                    _remove(folder)
+                    lock.remove()
+
+
+def _touched(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+
+
+def _remove(folder: Path) -> None:
+    with told(folder, "delete"):
+        shutil.rmtree(folder)
+
+
+def _usable(folder: Path) -> Iterator[_Part]:
+    """The durable parts, up to the first one that is missing or damaged; what is of no use is deleted."""
+    left = dict.fromkeys(sorted(folder.iterdir()))
+    number = 1
+    while found := next((path for path in left if path.name.startswith(f"{number:06}-") and _is_part(path)), None):
+        metadata = _schema(found).metadata
+        name = metadata[_REJECTED].decode()
+        rejected = folder / name if name else None
+        if rejected and not (rejected in left and _is_sound(rejected)):
+            break
+        yield _Part(found, rejected, metadata[_STATE].decode())
+        left.pop(found)
+        if rejected:
+            left.pop(rejected)
+        number += 1
+    for path in left:
+        path.unlink()
+
+
+def _is_part(path: Path) -> bool:
+    return path.suffix == ".events" and _is_sound(path)
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file's bytes are those that were written: their checksum is part of its name."""
+    checksum = 0
+    with path.open("rb") as file:
+        while content := file.read(1 << 20):
+            checksum = zlib.crc32(content, checksum)
+    return path.stem.endswith(f"-{checksum:08x}")
+
+
+def _schema(path: Path) -> pa.Schema:
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.schema
+
+
+def _read(path: Path) -> Iterator[pa.RecordBatch]:
+    with told(path, "read"), pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def _sections(batches: Iterator[pa.RecordBatch] | Sequence[pa.RecordBatch]) -> Sections:
+    """The batches cut where one section ends and the next begins."""
+    for batch in batches:
+        section, events = batch["section"], pa.RecordBatch.from_arrays(batch.columns[:-1], schema=EVENT_SCHEMA)
+        start = 0
+        while start < batch.num_rows:
+            value = section[start]
+            end = pc.index(pc.not_equal(section.slice(start), value), True).as_py()
+            length = batch.num_rows - start if end < 0 else end
+            yield value.as_py(), events.slice(start, length)
+            start += length

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.sql import glob_safe, literal
-from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE, SUMMARY_KEY
+from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
+from jetstream_pipeline.storage.summary import SUMMARY_KEY
 from jetstream_pipeline.tables.columns import readable
 from jetstream_pipeline.tables.definitions import TABLES
 
@@ -66,6 +67,12 @@ def views(data: DataDirectory) -> Iterator[View]:
         "One row per window: its state, and what shows it.",
         _windows(data),
         {name: description for name, (_, _, description) in _WINDOW_COLUMNS.items()},
+    )
+    yield View(
+        "streams",
+        "One row per stream: the filter that its windows have. An empty list lets everything through.",
+        _streams(data),
+        {name: description for name, (_, description) in _STREAM_COLUMNS.items()},
     )
     yield View(
         "quarantine",
@@ -127,12 +134,40 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
     "last_time": ("TIMESTAMPTZ", "$.last_time", "The last event's witnessed time."),
     "counts_by_kind": ("MAP(VARCHAR, BIGINT)", "$.counts_by_kind", "Events of each kind."),
     "counts_by_collection": ("MAP(VARCHAR, BIGINT)", "$.counts_by_collection", "Commits of each collection."),
-    "host": ("VARCHAR", "$.host", "The hosts that the events were read from."),
-    "repeats": ("BIGINT", "$.repeats", "Events delivered again after a reconnection, and dropped."),
     "quarantined": ("BIGINT", "$.quarantined", "Messages that could not be read; see `quarantine`."),
-    "seconds": ("DOUBLE", "$.seconds", "How long the replay took."),
+    "host": ("VARCHAR", "$.host", "The hosts that the events were read from."),
+    "wire": ("VARCHAR", "$.wire", "How they were spoken to: v1, v2."),
+    "start_shown_by": ("VARCHAR", "$.proof.start_shown_by", "What showed that the host still had the start."),
+    "end_shown_by": ("VARCHAR", "$.proof.end_shown_by", "What showed that the stream passed the end."),
+    "position": ("TIMESTAMPTZ", "$.proof.position", "How far the stream was read."),
+    "clamps": (
+        "STRUCT(host VARCHAR, asked TIMESTAMPTZ, begins TIMESTAMPTZ)[]",
+        "$.proof.clamps",
+        "Where a host's history begins later than what it was asked for, and no other host had more.",
+    ),
+    "connections": ("VARCHAR[]", "$.proof.connections", "Why each connection ended, in order; the last 200."),
+    "repeats": ("BIGINT", "$.proof.repeats", "Events delivered again, recognised by their identity and dropped."),
+    "resumptions": ("BIGINT", "$.proof.resumptions", "How often the replay went on where a run had died."),
+    "left_to_neighbours": (
+        "BIGINT",
+        "$.proof.left_to_neighbours",
+        "Events at the edges that the windows beside it hold: other hosts' clocks put them there.",
+    ),
+    "taken_from_beyond": (
+        "BIGINT",
+        "$.proof.taken_from_beyond",
+        "Events beyond the edges, by its host's clock, that the window beside it does not hold.",
+    ),
+    "repaired": ("BIGINT", "$.repaired", "Events merged in later, from other hosts or from the quarantine."),
+    "verifications": (
+        "STRUCT(host VARCHAR, compared_at TIMESTAMPTZ, compared BIGINT, repaired BIGINT, lacking_there BIGINT, agreed BOOLEAN)[]",
+        "$.verifications",
+        "What comparisons with other hosts brought.",
+    ),
+    "seconds": ("DOUBLE", "$.seconds", "How long the replay took, over all of its runs."),
     "finished_at": ("TIMESTAMPTZ", "$.finished_at", "When it ended."),
-    "fingerprint": ("VARCHAR", "$.fingerprint", "Identity of the stream's filter."),
+    "fingerprint": ("VARCHAR", "$.fingerprint", "Identity of the stream's filter; see `streams`."),
+    "version": ("VARCHAR", "$.version", "The program's version."),
     "file_size": ("BIGINT", "", "Bytes of the window's file."),
     "file": ("VARCHAR", "", "The window's file."),
 }
@@ -153,8 +188,32 @@ def _windows(data: DataDirectory) -> str:
     )
 
 
+_STREAM_COLUMNS = {
+    "stream": ("VARCHAR", "The stream."),
+    "fingerprint": ("VARCHAR", "Identity of the filter; a window with another one is of an older filter."),
+    "collections": ("VARCHAR[]", "Collections, or prefixes ending in `.*`."),
+    "dids": ("VARCHAR[]", "Repositories."),
+    "kinds": ("VARCHAR[]", "Kinds of events."),
+}
+
+
+def _streams(data: DataDirectory) -> str:
+    lake = data.lake
+    paths = {stream: lake.stream_path(stream).resolve() for stream in lake.streams()}
+    said = {stream: path for stream, path in paths.items() if path.exists()}
+    if not said:
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, (kind, _) in _STREAM_COLUMNS.items())
+        return f"SELECT {nothing} WHERE false"
+    _, *columns = _STREAM_COLUMNS.items()
+    values = ", ".join(f"(content::JSON ->> '$.{name}')::{kind} AS {name}" for name, (kind, _) in columns)
+    return "\nUNION ALL\n".join(
+        f"SELECT {literal(stream)} AS stream, {values} FROM read_text({literal(glob_safe(path))})"  # noqa: S608
+        for stream, path in said.items()
+    )
+
+
 def _said(kind: str, path: str, name: str) -> str:
-    if kind.startswith("MAP"):
+    if kind.startswith(("MAP", "STRUCT")) or kind.endswith("[]"):
         return f"json_extract(summary, {literal(path)})::{kind} AS {name}"
     return f"json_extract_string(summary, {literal(path)})::{kind} AS {name}"
 

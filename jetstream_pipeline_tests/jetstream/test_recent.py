@@ -53,7 +53,7 @@ def test_the_last_events_are_known_however_long_ago_they_were() -> None:
 
 
 def test_a_time_that_stands_still_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent, "_MAX_KEYS", 100)
+    monkeypatch.setattr(recent, "MAX_KEYS", 100)
     seen = Recent(span_us=1_000)
     for number in range(50):
         seen.fresh(events(*range(number * 10, number * 10 + 10)))

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
-from jetstream_pipeline.storage.lake import WindowState
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.hostile import identity, sending, serving
 
@@ -24,10 +24,11 @@ HOSTILE = [
 
 def test_hostile_messages_end_in_quarantine_and_the_window_is_whole(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
-    before, after = identity(WINDOW.start_us - 1, 1), identity(WINDOW.end_us, 99)
+    before = identity(WINDOW.start_us - 1, 1)
+    after = [identity(WINDOW.end_us + 20_000_000 * number, 99 + number) for number in range(6)]
     inside = [identity(WINDOW.start_us + number, number + 2) for number in range(len(HOSTILE))]
     mixed = [message for pair in zip(inside, HOSTILE, strict=True) for message in pair]
-    with serving(sending([before, *mixed, after])) as host:
+    with serving(sending([before, *mixed, *after])) as host:
         summary = replay_window("network", Subscription(), WINDOW, hosts=[host], data=data)
     assert summary.state is WindowState.COMPLETE
     assert (summary.events, summary.quarantined) == (len(inside), len(HOSTILE))

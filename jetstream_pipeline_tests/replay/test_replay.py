@@ -9,12 +9,13 @@ import pytest
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
-from jetstream_pipeline.replay.replay import Progress, replay_window
+from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.simulator import Faults, Network, Simulator, running
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.lake import WindowState, read_summary
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged
+from jetstream_pipeline.storage.summary import WindowState, read_summary
 from jetstream_pipeline.window import Window
 
 NETWORK = Network(rate=8)
@@ -58,8 +59,8 @@ def test_cuts_lose_nothing_and_repeat_nothing(data: DataDirectory) -> None:
         summary = replay_window("network", EVERYTHING, WINDOW, hosts=[Host.parse(simulator.address)], data=data)
     assert summary.state is WindowState.COMPLETE
     assert stored_rows(data) == expected_rows()
-    assert len(summary.connections) >= 8
-    assert summary.repeats > 0
+    assert len(summary.proof.connections) >= 8
+    assert summary.proof.repeats > 0
 
 
 def test_a_host_that_no_longer_has_the_start_gives_a_truncated_window_kept_apart(data: DataDirectory) -> None:

@@ -13,9 +13,9 @@ import duckdb
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.storage.lake import WindowState
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined
+from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying, refresh
@@ -56,7 +56,7 @@ def test_views_without_data_are_empty_and_have_the_same_columns_as_with_it(data:
     fill(data, messages=[*POSTS, b"garbage"])
     assert columns(data) == empty
     assert {view for view in empty if not ask(data, f"SELECT 1 FROM {view}")} == {
-        "likes", "reposts", "follows", "blocks", "profiles", "identities", "accounts"
+        "likes", "reposts", "follows", "blocks", "profiles", "identities", "accounts", "streams"
     }  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""`jetstream-pipeline verify`: windows of the lake held against a second host."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jetstream_pipeline.cli.windows import derive_tables, reporter
+from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.replay.comparison import Lack
+from jetstream_pipeline.replay.verify import Report, verify_window
+from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowState
+from jetstream_pipeline.warehouse.database import refresh
+from jetstream_pipeline.window import hours, parse_time
+
+_NAMED = 3
+
+
+@click.command()
+@click.option("--from", "start", required=True, help="First hour, UTC: 2026-01-31-14:00, or ISO 8601.")
+@click.option("--to", "end", required=True, help="End of the last hour, UTC.")
+@click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")
+@click.option(
+    "-i",
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Host to compare with; repeatable: asked in order, until one agrees. Default: JETSTREAM_HOSTS.",
+)
+@click.option(
+    "--tables/--no-tables", default=True, show_default=True, help="Derive the tables of repaired windows anew."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per window.")
+def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bool, as_json: bool) -> None:
+    """Compare whole windows with a host that they did not come from, by the identity of each event.
+
+    What a window lacks is merged in. Where the other host lacks nothing the window is `verified`. Exit code 1 where a
+    window is not.
+    """
+    settings = Settings.read()
+    servers = [Host.parse(host) for host in hosts] or list(settings.parsed_hosts())
+    data = DataDirectory(settings.data_dir)
+    verified = True
+    for window in list(hours(parse_time(start), parse_time(end))):
+        report = verify_window(
+            stream,
+            window,
+            hosts=servers,
+            data=data,
+            settle=settings.settle,
+            skew=settings.host_skew,
+            on_progress=reporter(window),
+        )
+        if tables and report.repaired:
+            derive_tables(stream, window, data)
+        refresh(data)
+        click.echo(report.model_dump_json() if as_json else _told(report))
+        verified = verified and report.summary.state is WindowState.VERIFIED
+    sys.exit(0 if verified else 1)
+
+
+def _told(report: Report) -> str:
+    summary = report.summary
+    lines = [f"{summary.window}  {summary.state}  {summary.events:,} events from {summary.host}"]
+    for host in report.hosts:
+        if host.lacking_here is None or host.lacking_there is None:
+            lines.append(f"  {host.host}: not compared: {host.note}")
+            continue
+        lines.append(f"  {host.host}: {'agrees' if host.agreed else 'does not agree'}")
+        lines += [f"    it lacks {_lack(host.lacking_there)}"] if host.lacking_there.events else []
+        lines += [f"    repaired: {_lack(host.lacking_here)}"] if host.lacking_here.events else []
+    lines += [f"  blind: {name} does not see everything" for name in report.blind]
+    return "\n".join(lines)
+
+
+def _lack(lack: Lack) -> str:
+    return (
+        f"{lack.events:,} of {lack.of:,} events, of {lack.repositories:,} repositories "
+        f"({_most(lack.by_collection)}; {_most(lack.by_repository)})"
+    )
+
+
+def _most(counts: dict[str, int]) -> str:
+    named = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:_NAMED])
+    return f"{named}, …" if len(counts) > _NAMED else named

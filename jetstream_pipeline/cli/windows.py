@@ -1,0 +1,38 @@
+"""What commands that work through windows share: how progress is told, and what follows a window that has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import click
+
+from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.tables.build import build_table
+from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.window import Window
+
+_PROGRESS_SEC = 5.0
+
+
+def derive_tables(stream: str, window: Window, data: DataDirectory) -> None:
+    for table in TABLES:
+        build_table(table, stream, window, data.lake)
+
+
+def reporter(window: Window) -> Callable[[Progress], None]:
+    """Tells every few seconds how far a replay has come, and how the last connection ended if one did."""
+    told = time.monotonic()
+    note: str | None = None
+
+    def report(progress: Progress) -> None:
+        nonlocal told, note
+        note = progress.note or note
+        if time.monotonic() - told >= _PROGRESS_SEC:
+            told = time.monotonic()
+            line = f"{window}  {progress.share(window):4.0%}  {progress.events:,} events"
+            click.echo(f"{line}  ({note})" if note else line, err=True)
+            note = None
+
+    return report

@@ -1,0 +1,54 @@
+"""What makes an event itself, whichever host sends it, at whatever time and under whatever number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jetstream_pipeline.events.decode import Rejected
+
+IDENTITY_COLUMNS = ("did", "kind", "rev", "collection", "rkey", "operation", "payload")
+"""The columns of `EVENT_SCHEMA` that an identity is made of."""
+
+_SEPARATOR = "\x1f"
+
+
+class _Upstream(msgspec.Struct):
+    seq: int | None = None
+
+
+_upstream = msgspec.json.Decoder(_Upstream)
+
+
+def identities(events: pa.RecordBatch | pa.Table) -> pa.Array:
+    """Each event's identity as text: a commit operation is (did, rev, collection, rkey, operation); an identity or
+    account change is (did, kind, upstream seq), or its whole body where that has no number."""
+    columns = [_flat(events[name]) for name in IDENTITY_COLUMNS]
+    bodies = [None if payload is None else _body_identity(payload) for payload in columns.pop().to_pylist()]
+    columns.append(pa.array(bodies, pa.string()))
+    return pc.binary_join_element_wise(*columns, _SEPARATOR, null_handling="replace", null_replacement="")
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _body_identity(payload: str) -> str:
+    try:
+        seq = _upstream.decode(payload).seq
+    except msgspec.DecodeError:
+        seq = None
+    return payload if seq is None else str(seq)
+
+
+def digests(rejected: Iterable[Rejected]) -> list[bytes]:
+    """What messages that are no events are recognised by."""
+    return [digest(message.message) for message in rejected]
+
+
+def digest(message: bytes) -> bytes:
+    return hashlib.sha256(message).digest()

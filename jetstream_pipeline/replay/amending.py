@@ -1,0 +1,71 @@
+"""Replacing the file of a window that stands by one with more events in it, or with more to say of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.replay.merging import Insertions
+from jetstream_pipeline.replay.seams import Version, neighbours, version
+from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.files import fsync_path, told
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.staging import settling
+from jetstream_pipeline.storage.summary import Counts, WindowSummary
+from jetstream_pipeline.storage.window_file import write_window
+from jetstream_pipeline.window import Window
+
+
+class Changed(PipelineError):
+    """The window, or one beside it, was replaced meanwhile: what was found out about it no longer holds."""
+
+    passing = True
+
+
+def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version, ...]:
+    """What changes when the window or one beside it is replaced."""
+    lake = data.lake
+    return tuple(map(version, (lake.events_path(stream, window), *neighbours(lake, stream, window))))
+
+
+def rows(path: Path) -> Iterator[pa.RecordBatch]:
+    """A window's events in stream order, a row group at a time."""
+    with told(path, "read"), pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            yield from file.read_row_group(number).cast(EVENT_SCHEMA).combine_chunks().to_batches()
+
+
+def amend(
+    data: DataDirectory,
+    stream: str,
+    window: Window,
+    found: tuple[Version, ...],
+    insertions: Insertions,
+    describe: Callable[[Counts], WindowSummary],
+    folder: Path,
+) -> WindowSummary:
+    """Put events among those of a window that stands, in one step. Changed where it is not as it was `found`.
+
+    The new file is written in `folder` first.
+    """
+    path = data.lake.events_path(stream, window)
+    written = folder / "amended.parquet"
+    try:
+        with told(folder, "write"):
+            summary = write_window(written, insertions.merged(rows(path)), describe)
+            with settling(data, stream):
+                if standing(data, stream, window) != found:
+                    raise Changed(f"{stream} {window} was replaced meanwhile; try again")
+                os.replace(written, path)
+                fsync_path(path.parent)
+    except pa.ArrowException as error:
+        raise StorageError(f"cannot write {written}: {error}") from error
+    finally:
+        written.unlink(missing_ok=True)
+    return summary

@@ -1,0 +1,142 @@
+"""Putting a window that was read into the lake: its state, its seams to the neighbours, one file in one step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from jetstream_pipeline import __version__
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.replay.edges import Section
+from jetstream_pipeline.replay.evidence import Evidence
+from jetstream_pipeline.replay.seams import Seams, neighbours, version
+from jetstream_pipeline.replay.streams import check_claimed
+from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.files import fsync_path, make_directory, told
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
+from jetstream_pipeline.storage.staging import StagedWindow, settling
+from jetstream_pipeline.storage.summary import Counts, WindowState, WindowSummary
+from jetstream_pipeline.storage.window_file import RowGroups, count, emptied, write_window
+from jetstream_pipeline.window import Window
+
+
+def seal(data: DataDirectory, stream: str, window: Window, files: StagedWindow, evidence: Evidence) -> WindowSummary:
+    """Put what was staged where its state says, in one step, and return what the file says of itself.
+
+    A whole window is not replaced by one that is not: then what was staged is dropped. StorageError where the disk does
+    not take it; then the lake is as it was, and what was staged stays.
+    """
+    state, reason = evidence.verdict(window)
+    with told(files.folder, "write"):
+        try:
+            if state.is_whole:
+                return _seal_whole(data, stream, window, files, evidence, reason)
+            return _seal_incomplete(data, stream, window, files, evidence, state, reason)
+        except pa.ArrowException as error:
+            raise StorageError(f"cannot write {files.folder}: {error}") from error
+
+
+def _seal_whole(
+    data: DataDirectory, stream: str, window: Window, files: StagedWindow, evidence: Evidence, reason: str
+) -> WindowSummary:
+    lake = data.lake
+    target = lake.events_path(stream, window)
+    messages = _write_messages(files)
+    while True:
+        seams = Seams.read(lake, stream, window, evidence.fingerprint, evidence.skew_us)
+        if evidence.lacks_lead and seams.previous is not None:
+            reason = "what its host witnessed just before the window is missing, so the seam to it cannot be shown"
+            return _seal_incomplete(data, stream, window, files, evidence, WindowState.UNPROVEN, reason)
+        describe = _describing(stream, window, files, evidence, seams, WindowState.COMPLETE, reason)
+        written = files.folder / "events.parquet"
+        summary = write_window(written, seams.settle(files.events()), describe)
+        with settling(data, stream):
+            check_claimed(data, stream, evidence.fingerprint)
+            if tuple(map(version, neighbours(lake, stream, window))) != seams.versions:
+                continue
+            _put(messages, data.quarantine_path(stream, window), summary)
+            _move(written, target)
+            emptied(lake.incomplete_path(stream, window), EVENT_SCHEMA, summary)
+        return summary
+
+
+def _seal_incomplete(
+    data: DataDirectory,
+    stream: str,
+    window: Window,
+    files: StagedWindow,
+    evidence: Evidence,
+    state: WindowState,
+    reason: str,
+) -> WindowSummary:
+    describe = _describing(stream, window, files, evidence, None, state, reason)
+    own = (batch for section, batch in files.events() if section == Section.WINDOW)
+    if data.lake.events_path(stream, window).exists():
+        return describe(count(own))
+    written = files.folder / "events.parquet"
+    summary = write_window(written, own, describe)
+    _put(_write_messages(files), data.quarantine_path(stream, window), summary)
+    _move(written, data.lake.incomplete_path(stream, window))
+    return summary
+
+
+def _describing(
+    stream: str,
+    window: Window,
+    files: StagedWindow,
+    evidence: Evidence,
+    seams: Seams | None,
+    state: WindowState,
+    reason: str,
+) -> Callable[[Counts], WindowSummary]:
+    """What a file says of itself, but for its counts: they are known when the last row is written."""
+
+    def describe(counts: Counts) -> WindowSummary:
+        settled = {"left_to_neighbours": seams.left, "taken_from_beyond": seams.taken} if seams else {}
+        return WindowSummary(
+            **counts.model_dump(),
+            stream=stream,
+            start=window.start,
+            end=window.end,
+            state=state,
+            reason=reason,
+            fingerprint=evidence.fingerprint,
+            host=",".join(evidence.hosts),
+            wire=",".join(evidence.wires),
+            proof=evidence.proof().model_copy(update=settled),
+            quarantined=sum(rows.num_rows for rows in files.rejected()),
+            seconds=evidence.seconds,
+            finished_at=datetime.now(UTC),
+            version=__version__,
+        )
+
+    return describe
+
+
+def _write_messages(files: StagedWindow) -> Path | None:
+    """The messages that are no events as one file, still out of sight; None where there are none."""
+    rows = RowGroups(files.folder / "messages.parquet", QUARANTINE_SCHEMA)
+    number = 0
+    for batch in files.rejected():
+        rows.add(batch)
+        number += batch.num_rows
+    rows.finish()
+    return rows.path if number else None
+
+
+def _put(messages: Path | None, target: Path, summary: WindowSummary) -> None:
+    if messages is None:
+        emptied(target, QUARANTINE_SCHEMA, summary)
+    else:
+        _move(messages, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    make_directory(target.parent)
+    os.replace(source, target)
+    fsync_path(target.parent)

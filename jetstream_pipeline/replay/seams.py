@@ -1,0 +1,139 @@
+"""Where two windows meet: each event in one of them, in none of them twice, though hosts' clocks differ.
+
+A window is cut by its host's clock. What another host witnessed on the other side of an edge, up to as much as clocks
+may differ, is matched by identity with the window that stands there: whoever comes second leaves out what the first one
+holds, and takes over what neither would hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.events.crossing import crossing
+from jetstream_pipeline.events.identity import IDENTITY_COLUMNS, identities
+from jetstream_pipeline.replay.edges import Section
+from jetstream_pipeline.storage.lake import Lake
+from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.window import Window
+
+_COLUMNS = ["time_us", *IDENTITY_COLUMNS]
+_WELL_BEFORE = 100
+"""Events from before a moment that show that the row group before needs no reading."""
+
+Version = tuple[int, int] | None
+
+
+@dataclass
+class Seams:
+    """What the windows beside one hold near it; None where none stands there."""
+
+    window: Window
+    skew_us: int
+    previous: pa.Array | None = None
+    following: pa.Array | None = None
+    versions: tuple[Version, Version] = (None, None)
+    left: int = field(default=0, init=False)
+    """Events of the window that a neighbour holds."""
+    taken: int = field(default=0, init=False)
+    """Events of lead and tail that no neighbour holds."""
+
+    @classmethod
+    def read(cls, lake: Lake, stream: str, window: Window, fingerprint: str, skew_us: int) -> Seams:
+        """The neighbours as they stand now, where they are of the same filter."""
+        before, after = neighbours(lake, stream, window)
+        versions = version(before), version(after)
+        seams = cls(window, skew_us, versions=versions)
+        if _is_usable(before, fingerprint):
+            seams.previous = _identities(_last_rows(before, window.start_us - 2 * skew_us))
+        if _is_usable(after, fingerprint):
+            seams.following = _identities(_first_rows(after, window.end_us + 2 * skew_us))
+        return seams
+
+    def settle(self, events: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        """The window's own of the events of lead, window and tail, in the order given."""
+        self.left = self.taken = 0
+        for section, batch in events:
+            match section:
+                case Section.LEAD:
+                    kept = _without(batch, self.previous) if self.previous is not None else batch.slice(0, 0)
+                    self.taken += kept.num_rows
+                case Section.TAIL:
+                    kept = _without(batch, self.following) if self.following is not None else batch.slice(0, 0)
+                    self.taken += kept.num_rows
+                case _:
+                    kept = self._own(batch)
+                    self.left += batch.num_rows - kept.num_rows
+            yield kept
+
+    def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not batch.num_rows:
+            return batch
+        reach_us = 2 * self.skew_us
+        if self.previous is not None and pc.min(batch["time_us"]).as_py() <= self.window.start_us + reach_us:
+            batch = _without(batch, self.previous)
+        if not batch.num_rows:
+            return batch
+        if self.following is not None and pc.max(batch["time_us"]).as_py() >= self.window.end_us - reach_us:
+            batch = _without(batch, self.following)
+        return batch
+
+
+def neighbours(lake: Lake, stream: str, window: Window) -> tuple[Path, Path]:
+    """Where the whole windows before and after one lie, whether they are there or not."""
+    length = window.end - window.start
+    before, after = (Window(window.start + shift, window.end + shift) for shift in (-length, length))
+    return lake.events_path(stream, before), lake.events_path(stream, after)
+
+
+def version(path: Path) -> Version:
+    """What changes when a window's file is replaced; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _is_usable(path: Path, fingerprint: str) -> bool:
+    """A neighbour of another filter, or one that cannot be read, has no say."""
+    try:
+        return path.exists() and read_summary(path).fingerprint == fingerprint
+    except PipelineError:
+        return False
+
+
+def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
+    """The row groups at a window's end that reach back to `since_us`."""
+    found: list[pa.RecordBatch] = []
+    with pq.ParquetFile(path) as file:
+        for number in reversed(range(file.num_row_groups)):
+            found = [*file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches(), *found]
+            if found and crossing(found[0], since_us, final=True).before >= _WELL_BEFORE:
+                break
+    return found
+
+
+def _first_rows(path: Path, until_us: int) -> Sequence[pa.RecordBatch]:
+    """The row groups at a window's beginning that reach to `until_us`."""
+    found: list[pa.RecordBatch] = []
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            found += file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches()
+            if found and crossing(found[-1], until_us).passed:
+                break
+    return found
+
+
+def _identities(batches: Sequence[pa.RecordBatch]) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.string()), *(identities(batch) for batch in batches)])
+
+
+def _without(batch: pa.RecordBatch, held: pa.Array) -> pa.RecordBatch:
+    return batch.filter(pc.invert(pc.is_in(identities(batch), value_set=held)))

@@ -1,0 +1,103 @@
+"""A stream's windows are of one filter: another one's events do not come among them unasked."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from jetstream_pipeline.errors import InvalidInput, PipelineError
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.storage.lake import Lake
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.staging import settling
+from jetstream_pipeline.storage.stream_filter import StreamFilter, read_filter, write_filter
+from jetstream_pipeline.storage.summary import read_summary
+
+_NAMED = 5
+"""Of the collections or repositories that differ."""
+
+
+def claim(data: DataDirectory, stream: str, subscription: Subscription, *, replace: bool = False) -> None:
+    """Say that the stream's windows have this filter. InvalidInput, with the difference, where they have another one;
+    unless it is to `replace` it: then the windows that stand are of the old filter until they are replayed."""
+    path = data.lake.stream_path(stream)
+    with settling(data, stream):
+        said = read_filter(path)
+        if said is not None and said.fingerprint == subscription.fingerprint:
+            return
+        if not replace and _has_windows(data.lake, stream):
+            _check(data.lake, stream, said, subscription)
+        write_filter(path, _as_said(subscription))
+
+
+def check_claimed(data: DataDirectory, stream: str, fingerprint: str) -> None:
+    """InvalidInput where somebody has given the stream another filter meanwhile."""
+    said = read_filter(data.lake.stream_path(stream))
+    if said is not None and said.fingerprint != fingerprint:
+        raise InvalidInput(
+            f"the stream {stream} was given another filter while this window was read; choose one of them"
+        )
+
+
+def subscription_of(data: DataDirectory, stream: str) -> Subscription:
+    """The filter that a stream's windows have; InvalidInput where nothing was replayed into it yet."""
+    said = read_filter(data.lake.stream_path(stream))
+    if said is None:
+        raise InvalidInput(f"there is no stream {stream} in {data.root}; replay a window of it first")
+    return Subscription(said.collections, said.dids, said.kinds)
+
+
+def _as_said(subscription: Subscription) -> StreamFilter:
+    return StreamFilter(
+        fingerprint=subscription.fingerprint,
+        collections=subscription.collections,
+        dids=subscription.dids,
+        kinds=subscription.kinds,
+    )
+
+
+def _has_windows(lake: Lake, stream: str) -> bool:
+    return next(lake.windows(stream), None) is not None
+
+
+def _check(lake: Lake, stream: str, said: StreamFilter | None, subscription: Subscription) -> None:
+    if said is not None:
+        difference = _difference(said, subscription)
+    elif _standing_fingerprint(lake, stream) in (None, subscription.fingerprint):
+        return
+    else:
+        difference = "its windows have another filter"
+    raise InvalidInput(
+        f"the stream {stream} has other events than asked for now ({difference}); give these a stream name of their "
+        "own, or say that its history shall be replaced"
+    )
+
+
+def _standing_fingerprint(lake: Lake, stream: str) -> str | None:
+    """That of the newest window that can be read."""
+    for path in lake.windows(stream):
+        with suppress(PipelineError):
+            return read_summary(path).fingerprint
+    return None
+
+
+def _difference(said: StreamFilter, asked: Subscription) -> str:
+    parts = []
+    for what, old, new in (
+        ("collections", said.collections, asked.collections),
+        ("repositories", said.dids, asked.dids),
+        ("kinds", said.kinds, asked.kinds),
+    ):
+        more, fewer = sorted(set(new) - set(old)), sorted(set(old) - set(new))
+        if not (more or fewer):
+            continue
+        if not old or not new:
+            parts.append(f"{what} {_some(old)} so far, {_some(new)} now")
+        else:
+            parts += [f"{what} {word} {_some(names)}" for word, names in (("more", more), ("fewer", fewer)) if names]
+    return "; ".join(parts)
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    if not names:
+        return "all"
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} others" if len(names) > _NAMED else "")

@@ -1,0 +1,138 @@
+"""What a window's file says of itself: its state, its counts, and the proof. It travels in the file's own metadata."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.window import Window
+
+SUMMARY_KEY = b"jetstream_window"
+"""The Parquet key-value entry that holds a window's summary as JSON."""
+
+
+class WindowState(StrEnum):
+    COMPLETE = "complete"
+    """Its start and its end were shown, and nothing between them is missing as far as its host knows."""
+    TRUNCATED = "truncated"
+    """No host had all of it any more."""
+    UNPROVEN = "unproven"
+    """Its end, or a seam to its neighbours, could not be shown."""
+    VERIFIED = "verified"
+    """Complete, and a second host has the same events."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self in (WindowState.COMPLETE, WindowState.VERIFIED)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Clamp(_Frozen):
+    """A host's history begins later than what it was asked for."""
+
+    host: str
+    asked: datetime
+    begins: datetime
+
+
+class Proof(_Frozen):
+    """What shows that a window's replay began early enough, ended late enough, and lost nothing between."""
+
+    cursor: int
+    """The cursor that the first connection asked for: unix microseconds, before the window's start."""
+    start_shown_by: str | None
+    """How it was established that the host still had the start; None where it was not."""
+    end_shown_by: str | None
+    """How it was established that the stream passed the end; None where it was not."""
+    position: datetime | None
+    """How far the stream was read."""
+    connections: tuple[str, ...]
+    """Why each connection ended, in order; the last 200."""
+    clamps: tuple[Clamp, ...]
+    """What no host had any more."""
+    repeats: int
+    """Events delivered again, recognised by their identity and dropped."""
+    resumptions: int
+    """How often the replay went on with the durable batches of a run that had died."""
+    left_to_neighbours: int = 0
+    """Events at the window's edges that the windows beside it hold already."""
+    taken_from_beyond: int = 0
+    """Events beyond the window's edges, by its host's clock, that the window beside it does not hold."""
+
+
+class Verification(_Frozen):
+    """What the comparison with a second host brought."""
+
+    host: str
+    compared_at: datetime
+    compared: int
+    """Events of the window that were looked for on the second host."""
+    repaired: int
+    """Events that the window lacked, merged in from the second host."""
+    lacking_there: int
+    """Events of the window that the second host lacks."""
+    agreed: bool
+
+
+class Counts(_Frozen):
+    """What a window's file holds."""
+
+    events: int
+    first_time: datetime | None
+    """The witnessed time of the first event in stream order, and of the last."""
+    last_time: datetime | None
+    counts_by_kind: dict[str, int]
+    counts_by_collection: dict[str, int]
+    """The thousand most frequent; the others together under an empty name."""
+
+
+class WindowSummary(Counts):
+    """What a window's file says of itself, so that no second file can disagree with it."""
+
+    stream: str
+    start: datetime
+    end: datetime
+    state: WindowState
+    reason: str
+    """Why the state is what it is, in words."""
+    fingerprint: str
+    """Identity of the stream's filter; see `Subscription.fingerprint`."""
+    host: str
+    """The hosts that the events were read from, joined by a comma."""
+    wire: str
+    proof: Proof
+    quarantined: int
+    repaired: int = 0
+    """Events that came from other hosts, or from the quarantine, after the replay."""
+    verifications: tuple[Verification, ...] = ()
+    seconds: float
+    """Time that the replay took, over all of its runs."""
+    finished_at: datetime
+    version: str
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start, self.end)
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+def read_summary(path: Path) -> WindowSummary:
+    """The summary in a window's file; StorageError where the file is not one of ours or is damaged."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        return WindowSummary.model_validate_json(metadata[SUMMARY_KEY])
+    except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"{path} is not a window's file ({reason}); delete it and replay the window") from error
