@@ -33,7 +33,7 @@ def store(
     with staged(data, stream, window) as files:
         files.add(Section.WINDOW, decoded.events)
         if rejected:
-            files.add_rejected(quarantined(rejected, received_at=window.end, host="host"))
+            files.add_rejected(quarantined(rejected, received_at=window.end, host="host", wire=Wire.V1))
         summary = seal(data, stream, window, files, evidence(window, state, seconds))
         files.discard()
     return summary

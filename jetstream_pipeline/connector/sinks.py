@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetstream_pipeline.events.identity import identities
 from jetstream_pipeline.events.record import JetstreamRecord, payloads
+from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.client import Batch
 from jetstream_pipeline.jetstream.recent import Position
 from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US
@@ -132,7 +133,8 @@ class QuarantineSink:
         times = [self._position_us, *batch.events["time_us"].to_pylist()]
         self._position_us = times[-1]
         if batch.rejected:
-            self._keep([Unreadable(one.message, one.reason, times[one.after]) for one in batch.rejected], batch.host)
+            messages = [Unreadable(one.message, one.reason, times[one.after]) for one in batch.rejected]
+            self._keep(messages, batch.host, batch.wire)
 
     def readable(self, batch: Batch) -> Iterator[JetstreamRecord]:
         """A batch's events for Python; one that only JSON can hold (nested without end) is kept instead."""
@@ -141,11 +143,11 @@ class QuarantineSink:
                 record = JetstreamRecord.from_json(text)
             except ValueError as error:
                 reason = " ".join(str(error).split())
-                self._keep([Unreadable(text.encode(), reason, time_us)], batch.host)
+                self._keep([Unreadable(text.encode(), reason, time_us)], batch.host, None)
             else:
                 yield record
 
-    def _keep(self, messages: list[Unreadable], host: str) -> None:
+    def _keep(self, messages: list[Unreadable], host: str, wire: Wire | None) -> None:
         now = datetime.now(UTC)
-        keep(quarantined(messages, received_at=now, host=host), self._folder, now)
+        keep(quarantined(messages, received_at=now, host=host, wire=wire), self._folder, now)
         self.kept += len(messages)

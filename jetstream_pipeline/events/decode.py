@@ -15,6 +15,9 @@ from jetstream_pipeline.events.wires import MAX_TIME_US, Fields, Notice, Wire, r
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """A larger message goes to quarantine: the network's own limit for a record is a quarter of this."""
 
+CLOCK_SLACK_US = 3_600_000_000
+"""How far a host's clock may run ahead of ours before its times are taken for errors."""
+
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ = {Wire.V1: read_v1, Wire.V2: read_v2}
 

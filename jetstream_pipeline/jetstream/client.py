@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jetstream_pipeline.events.decode import Decoded, Rejected, decode
+from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Decoded, Rejected, decode
 from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import Wire
@@ -45,8 +45,6 @@ _TICK_SEC = 1.0
 _FIRST_STALL_SEC = 30.0
 _MAX_STALL_SEC = 1920.0
 """A host may scan for as long as this before it comes to an event that a narrow filter lets through."""
-_CLOCK_SLACK_US = 3_600_000_000
-"""How far a host's clock may run ahead of ours before its times are taken for errors."""
 _ENDINGS_KEPT = 200
 _CLAMPED = "OutdatedCursor"
 """What a v2 host says first when it begins later than asked (lexicon of subscribeEvents)."""
@@ -264,7 +262,7 @@ class StreamClient:
         self, messages: Sequence[bytes], server: Server, beginning: _Beginning
     ) -> AsyncGenerator[Part, None]:
         """The messages as parts of the stream, from where it was asked to begin."""
-        self._latest_us = max(self._latest_us, _now_us() + _CLOCK_SLACK_US)
+        self._latest_us = max(self._latest_us, _now_us() + CLOCK_SLACK_US)
         texts = server.texts(messages)
         while decoded := await asyncio.to_thread(_decode_next, texts, server, self._latest_us):
             for notice in decoded.notices:

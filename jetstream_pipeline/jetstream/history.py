@@ -16,6 +16,9 @@ _SECONDS = 15.0
 _LONGEST_SILENCE = 20
 """Times the mean distance of two events: a network that is silent for longer has been cut off."""
 _LEAST_SILENCE_US = 1_000_000
+_FIRST = 5
+_IMPORTED_US = 60_000_000
+"""A time so far behind the median of the first ones was imported by an operator."""
 
 
 async def missing(server: Server, cursor: int) -> Gap | None:
@@ -36,8 +39,9 @@ async def missing(server: Server, cursor: int) -> Gap | None:
 
 
 def _gap(host: str, cursor: int, times: pa.ChunkedArray) -> Gap | None:
-    """Imported times are older than the truth: the median of the first ones is not one of them."""
-    begins_us = int(pc.quantile(times.slice(0, 5), 0.5, interpolation="lower")[0].as_py())
+    first = sorted(times.slice(0, _FIRST).to_pylist())
+    median = first[len(first) // 2]
+    begins_us = next(time_us for time_us in first if time_us >= median - _IMPORTED_US)
     spread_us = int(pc.quantile(times, 0.9)[0].as_py()) - begins_us
     silence_us = max(_LONGEST_SILENCE * spread_us // max(len(times), 1), _LEAST_SILENCE_US)
     return Gap(host, cursor, begins_us) if begins_us - cursor > silence_us else None

@@ -9,6 +9,7 @@ from jetstream_pipeline.orchestration.events import events_asset
 from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.orchestration.sensors import new_windows_sensor
 from jetstream_pipeline.orchestration.tables import table_asset
+from jetstream_pipeline.orchestration.verification import verification_job
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.tables.definitions import TABLES
 
@@ -16,7 +17,7 @@ DEFAULT_STREAM = "network"
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The default stream's events and tables, a job for each, the hourly schedule and the sensor between the two."""
+    """The default stream's events and tables, a job for each and one that verifies, the schedule, the sensor."""
     events = events_asset(DEFAULT_STREAM, Subscription(settings.collections), settings)
     tables = [table_asset(DEFAULT_STREAM, table, settings) for table in TABLES]
     events_job = dg.define_asset_job(f"{DEFAULT_STREAM}_events", selection=[events])
@@ -26,7 +27,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
     return dg.Definitions(
         assets=[events, *tables],
-        jobs=[events_job, tables_job],
+        jobs=[events_job, tables_job, verification_job(DEFAULT_STREAM, events.key, settings)],
         schedules=[schedule],
         sensors=[new_windows_sensor(events.key, tables_job, hourly(settings))],
         executor=dg.in_process_executor,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 
@@ -44,23 +45,21 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
                 data=data,
                 settle=settings.settle,
                 skew=settings.host_skew,
-                on_progress=_logged(context, window),
+                on_progress=logged(context, window),
             )
             refresh(data)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=error.passing) from error
         if not summary.state.is_whole:
             raise dg.Failure(
-                f"{window} is {summary.state}: {summary.reason}", metadata=_metadata(summary), allow_retries=False
+                f"{window} is {summary.state}: {summary.reason}", metadata=window_metadata(summary), allow_retries=False
             )
-        path = data.lake.events_path(stream, window)
-        size = dg.MetadataValue.int(path.stat().st_size)
-        return dg.MaterializeResult(metadata={**_metadata(summary), "path": dg.MetadataValue.path(path), "bytes": size})
+        return dg.MaterializeResult(metadata=window_metadata(summary, data.lake.events_path(stream, window)))
 
     return events
 
 
-def _logged(context: dg.AssetExecutionContext, window: Window) -> Callable[[Progress], None]:
+def logged(context: dg.OpExecutionContext | dg.AssetExecutionContext, window: Window) -> Callable[[Progress], None]:
     told = time.monotonic()
 
     def report(progress: Progress) -> None:
@@ -75,8 +74,12 @@ def _logged(context: dg.AssetExecutionContext, window: Window) -> Callable[[Prog
     return report
 
 
-def _metadata(summary: WindowSummary) -> dict[str, dg.MetadataValue]:
-    times = {"first_time": summary.first_time, "last_time": summary.last_time}
+def window_metadata(summary: WindowSummary, path: Path | None = None) -> dict[str, dg.MetadataValue]:
+    """What one wants to know of a window, and of its file where that stands."""
+    file = {"path": dg.MetadataValue.path(path), "bytes": dg.MetadataValue.int(path.stat().st_size)} if path else {}
+    proof = summary.proof
+    times = {"first_time": summary.first_time, "last_time": summary.last_time, "position": proof.position}
+    shown = {"start_shown_by": proof.start_shown_by, "end_shown_by": proof.end_shown_by}
     return {
         "dagster/partition_row_count": dg.MetadataValue.int(summary.events),
         "state": dg.MetadataValue.text(summary.state.value),
@@ -84,9 +87,14 @@ def _metadata(summary: WindowSummary) -> dict[str, dg.MetadataValue]:
         "host": dg.MetadataValue.text(summary.host),
         "counts_by_kind": dg.MetadataValue.json(summary.counts_by_kind),
         "counts_by_collection": dg.MetadataValue.json(summary.counts_by_collection),
-        "connections": dg.MetadataValue.int(len(summary.proof.connections)),
+        "connections": dg.MetadataValue.int(len(proof.connections)),
+        "repeats": dg.MetadataValue.int(proof.repeats),
+        "resumptions": dg.MetadataValue.int(proof.resumptions),
         "quarantined": dg.MetadataValue.int(summary.quarantined),
+        "repaired": dg.MetadataValue.int(summary.repaired),
+        **{name: dg.MetadataValue.text(text) for name, text in shown.items() if text},
         **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
+        **file,
     }
 
 

@@ -118,16 +118,17 @@ class _Reading:
 
     def _keep(self, batch: Batch) -> None:
         self._position.add(batch.events["time_us"])
-        self._evidence.saw(batch.host, batch.wire, self._position.time_us)
+        if batch.events.num_rows:
+            self._evidence.saw(batch.host, batch.wire, self._position.time_us)
         for section, part in self._edges.cut(batch.part, final=batch.silence >= _SETTLE_SEC):
             if section in (Section.LEAD, Section.WINDOW, Section.TAIL):
-                self._add(section, part, batch.host)
+                self._add(section, part, batch)
             if part.events.num_rows:
                 self._last_us = part.events["time_us"][-1].as_py()
         if self._files.is_due:
             self._files.checkpoint(self._standing().model_dump_json())
 
-    def _add(self, section: Section, part: Part, host: str) -> None:
+    def _add(self, section: Section, part: Part, batch: Batch) -> None:
         kept = part.events.filter(self._subscription.mask(part.events))
         self._files.add(section, kept)
         if section is not Section.WINDOW:
@@ -136,7 +137,8 @@ class _Reading:
         if part.rejected:
             times = [self._last_us, *part.events["time_us"].to_pylist()]
             messages = [Unreadable(one.message, one.reason, times[one.after]) for one in part.rejected]
-            self._files.add_rejected(quarantined(messages, received_at=datetime.now(UTC), host=host))
+            now = datetime.now(UTC)
+            self._files.add_rejected(quarantined(messages, received_at=now, host=batch.host, wire=batch.wire))
 
     def _standing(self, *endings: str) -> Evidence:
         """The evidence as it is now, with what the client has seen."""

@@ -73,15 +73,9 @@ class Seams:
             yield kept
 
     def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not batch.num_rows:
-            return batch
-        reach_us = 2 * self.skew_us
-        if self.previous is not None and pc.min(batch["time_us"]).as_py() <= self.window.start_us + reach_us:
-            batch = _without(batch, self.previous)
-        if not batch.num_rows:
-            return batch
-        if self.following is not None and pc.max(batch["time_us"]).as_py() >= self.window.end_us - reach_us:
-            batch = _without(batch, self.following)
+        """All of a window's events are matched: imported times do not say where an event lies."""
+        for held in (self.previous, self.following):
+            batch = batch if held is None else _without(batch, held)
         return batch
 
 

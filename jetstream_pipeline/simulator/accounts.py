@@ -4,6 +4,7 @@ An established account is a rank in the population; a throwaway account is the e
 account does, and when, does not belong here.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jetstream_pipeline.simulator.identifiers import plc_did
@@ -41,6 +42,12 @@ class Accounts:
         """An established account; few of them do much."""
         share = fraction(word)
         return self.established(int(self.population * share * share))
+
+    def active_dids(self, words: Iterable[int]) -> list[str]:
+        """The DIDs of the same accounts as `active` finds, for many words at once."""
+        population, known, made = self.population, self._established, self.established
+        shares = map(fraction, words)
+        return [(known.get(rank := int(population * share * share)) or made(rank)).did for share in shares]
 
     def popular(self, word: int) -> Account:
         """An established account; few of them are followed by many."""

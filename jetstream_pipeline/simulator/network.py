@@ -63,18 +63,44 @@ class Network:
 
     def _events_of(self, minute: int) -> Iterator[SimulatedEvent]:
         number = 0
-        first_seq = minute * self._schedule.seq_stride
         time_us = minute * MINUTE_US
         for position in range(self._schedule.layout(minute).count):
             unit = self._units.at(minute, position)
             time_us = self._disordered(unit, time_us)
-            operations = self._records.operations(unit)
-            if not operations:
-                yield self._account_event(unit, time_us, first_seq + number + number // EVENTS_PER_GAP)
+            for event in self._events_by(unit, time_us, number):
+                yield event
                 number += 1
-            for operation in operations:
-                yield _commit_event(unit, operation, time_us, first_seq + number + number // EVENTS_PER_GAP)
-                number += 1
+
+    def _events_by(self, unit: Unit, time_us: int, number: int) -> Iterator[SimulatedEvent]:
+        """The unit's events; the first one is this number on its page."""
+        first_seq = unit.minute * self._schedule.seq_stride
+        operations = self._records.operations(unit)
+        if not operations:
+            yield self._account_event(unit, time_us, first_seq + number + number // EVENTS_PER_GAP)
+        for place, operation in enumerate(operations, number):
+            yield _commit_event(unit, operation, time_us, first_seq + place + place // EVENTS_PER_GAP)
+
+    def _surplus(self, minute: int) -> list[tuple[int, int]]:
+        """The positions whose units make more than one event, and how many more."""
+        layout = self._schedule.layout(minute)
+        positions = (
+            layout.position(role, index) for role in OF_SEVERAL_OPERATIONS for index in range(layout.number_of(role))
+        )
+        numbers = ((at, len(self._records.operations(self._units.at(minute, at)))) for at in positions)
+        return [(at, number - 1) for at, number in numbers if number > 1]
+
+    def part(self, minute: int, dids: frozenset[str]) -> list[SimulatedEvent]:
+        """The events of these repositories on one page; nothing is made of the others."""
+        actors = self._units.dids(minute)
+        if dids.isdisjoint(actors):
+            return []
+        surplus = self._surplus(minute)
+        events: list[SimulatedEvent] = []
+        for position in (position for position, did in enumerate(actors) if did in dids):
+            unit = self._units.at(minute, position)
+            number = position + sum(more for at, more in surplus if at < position)
+            events += self._events_by(unit, self._witnessed_us(unit), number)
+        return events
 
     @property
     def seq_stride(self) -> int:
@@ -97,6 +123,13 @@ class Network:
         if chance < 6:
             return max(unit.minute * MINUTE_US, previous_us) - unit.words[3] % LARGEST_STEP_BACK_US - 1
         return unit.witnessed_us
+
+    def _witnessed_us(self, unit: Unit) -> int:
+        """The time of a single unit, found from the nearest earlier one whose time goes by no other."""
+        chain = [unit]
+        while chain[-1].position and _goes_by_the_previous(chain[-1]):
+            chain.append(self._units.at(unit.minute, chain[-1].position - 1))
+        return reduce(lambda time_us, one: self._disordered(one, time_us), reversed(chain), unit.minute * MINUTE_US)
 
     def _account_event(self, unit: Unit, time_us: int, seq: int) -> SimulatedEvent:
         did, name = unit.account.did, ROLES[unit.role].name

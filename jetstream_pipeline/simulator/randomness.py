@@ -7,10 +7,13 @@ that matters.
 
 import hashlib
 import struct
+from collections.abc import Iterator
 
 Words = tuple[int, int, int, int, int, int, int, int]
 
 _EIGHT_WORDS = struct.Struct("<8Q")
+_OUTER_WORDS = struct.Struct("<Q48xQ")
+_NUMBER = struct.Struct("<q")
 _TWO_NUMBERS = struct.Struct("<qq")
 _UNIT_INTERVAL = 2.0**-53
 
@@ -49,6 +52,17 @@ class Randomness:
     def words(self, purpose: bytes, first: int, second: int) -> Words:
         """Eight 64-bit words for the question (purpose, first, second)."""
         return _EIGHT_WORDS.unpack(self._digest(purpose, first, second))
+
+    def outer_words(self, purpose: bytes, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """The first and the last word for each of the questions (purpose, first, 0) to (purpose, first, count - 1)."""
+        # What the questions have in common is digested once.
+        common = self._keyed.copy()
+        common.update(purpose + _NUMBER.pack(first))
+        another, spelled, words = common.copy, _NUMBER.pack, _OUTER_WORDS.unpack
+        for second in range(count):
+            digest = another()
+            digest.update(spelled(second))
+            yield words(digest.digest())
 
     def dice(self, purpose: bytes, first: int, second: int, rolls: int = 1) -> Dice:
         """Dice with `rolls` times 512 bits."""

@@ -37,6 +37,10 @@ _ABSURD_TIMES = (
     "yesterday",
     "",
 )
+OF_SEVERAL_OPERATIONS = tuple(
+    ROLE_NUMBER[name] for name in ("gated_post", "follow_batch", "list_batch", "unfollow_batch")
+)
+"""The roles whose commits may hold more than one operation."""
 _REPOSTS = frozenset({ROLE_NUMBER["repost"], ROLE_NUMBER["repost_via"]})
 _VIA_PER_MILLE = 130
 _THREADS_TRIED = 5

@@ -3,6 +3,9 @@
 Every unit can be computed alone from its minute and position. What it writes belongs to `records`.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from jetstream_pipeline.simulator.accounts import Account, Accounts
 from jetstream_pipeline.simulator.identifiers import tid
 from jetstream_pipeline.simulator.randomness import Randomness, Words
@@ -31,6 +34,11 @@ _OPEN_TO_THROWAWAYS = frozenset(
         "block",
     )
 )
+_SELDOM_A_THROWAWAY = 63
+"""A unit can only be a throwaway account's if its first word has none of these bits."""
+_NOT_BY_THE_LAST_WORD = tuple(number for number, role in enumerate(ROLES) if role.follows or number == _BIRTH)
+"""The roles whose accounts are not drawn among all established ones."""
+_DIDS_KEPT = 4_000_000
 _OF_ACCOUNTS = frozenset(number for number, role in enumerate(ROLES) if role.follows in ("birth", "deactivation"))
 
 
@@ -88,6 +96,8 @@ class Units:
         self.schedule = schedule
         self._randomness = randomness
         self._accounts = accounts
+        minutes_kept = max(4, int(_DIDS_KEPT / (60 * schedule.rate)))
+        self.dids = lru_cache(minutes_kept)(self._dids)
 
     def at(self, minute: int, position: int) -> Unit:
         layout = self.schedule.layout(minute)
@@ -105,6 +115,18 @@ class Units:
             account = self._actor(minute, role, words)
         return Unit(layout, position, role, index, words, account, None)
 
+    def _dids(self, minute: int) -> Sequence[str]:
+        """Whose each unit of the minute is, in the order of their positions, at a fraction of the cost of the units."""
+        layout = self.schedule.layout(minute)
+        words = list(self._randomness.outer_words(b"unit", minute, layout.count))
+        dids = self._accounts.active_dids(last for _, last in words)
+        others = [position for position, (first, _) in enumerate(words) if not first & _SELDOM_A_THROWAWAY]
+        for role in _NOT_BY_THE_LAST_WORD:
+            others += [layout.position(role, index) for index in range(layout.number_of(role))]
+        for position in others:
+            dids[position] = self.at(minute, position).account.did
+        return dids
+
     def _target(self, layout: Layout, role: int, index: int) -> Unit | None:
         acted_upon = self.schedule.acted_upon(layout, role, index)
         if acted_upon is None:
@@ -118,7 +140,7 @@ class Units:
 
     def _actor(self, minute: int, role: int, words: Words) -> Account:
         chance = words[0]
-        if chance & 63 == 0 and role in _OPEN_TO_THROWAWAYS:
+        if not chance & _SELDOM_A_THROWAWAY and role in _OPEN_TO_THROWAWAYS:
             born = self.schedule.layout(minute - _YOUNGEST_MINUTES - (chance >> 6) % _LIFE_MINUTES)
             births = born.number_of(_BIRTH)
             if births:

@@ -57,15 +57,22 @@ def replacing(target: Path) -> Iterator[Path]:
             os.replace(temporary, target)
             fsync_path(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _remove_stale(target: Path) -> None:
     """Delete what processes that died while they replaced `target` have left."""
     with suppress(OSError):
-        for temporary in target.parent.glob(f".{target.name}.*.tmp"):
+        for temporary in target.parent.glob(f".{target.name}.*.tmp*"):
             if time.time() - temporary.stat().st_mtime > _STALE_SEC:
                 temporary.unlink()
+
+
+def _remove(temporary: Path) -> None:
+    """Delete it and what was kept beside it, as DuckDB's log is. Where that fails, the body has said why."""
+    with suppress(OSError):
+        for path in (temporary, *temporary.parent.glob(f"{temporary.name}.*")):
+            path.unlink(missing_ok=True)
 
 
 class Lock:
@@ -86,27 +93,27 @@ def locked(path: Path, busy: PipelineError | None = None) -> Iterator[Lock]:
 
     Waits for it, or raises `busy` where another one has it.
     """
-    descriptor = _open(path)
-    try:
-        while True:
+    while True:
+        with _opened(path) as descriptor:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
                 assert busy
                 raise busy from None
             if _is_still(path, descriptor):
-                break
-            os.close(descriptor)
-            descriptor = _open(path)
-        yield Lock(path)
-    finally:
-        os.close(descriptor)
+                yield Lock(path)
+                return
 
 
-def _open(path: Path) -> int:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     with told(path, "lock"):
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-        return os.open(path, flags, 0o644)
+        descriptor = os.open(path, flags, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

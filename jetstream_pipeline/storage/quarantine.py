@@ -11,12 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jetstream_pipeline.storage.files import replacing
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.storage.files import replacing, told
 
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("received_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("host", pa.string(), nullable=False),
+        pa.field("wire", pa.string()),
         pa.field("position_us", pa.int64(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
@@ -27,6 +29,7 @@ QUARANTINE_SCHEMA = pa.schema(
 QUARANTINE_DESCRIPTIONS: dict[str, str] = {
     "received_at": "When we received it.",
     "host": "The server that sent it.",
+    "wire": "How it was spoken to: v1 or v2; null where the message is an event as we write it.",
     "position_us": "The time of the event before it in the stream: unix microseconds.",
     "reason": "Why it could not be read.",
     "size": "Its length in bytes.",
@@ -43,12 +46,15 @@ class Unreadable:
     position_us: int
 
 
-def quarantined(messages: Sequence[Unreadable], *, received_at: datetime, host: str) -> pa.RecordBatch:
+def quarantined(
+    messages: Sequence[Unreadable], *, received_at: datetime, host: str, wire: Wire | None
+) -> pa.RecordBatch:
     """The messages as rows of `QUARANTINE_SCHEMA`."""
     rows = [
         {
             "received_at": received_at,
             "host": host,
+            "wire": wire,
             "position_us": unreadable.position_us,
             "reason": unreadable.reason,
             "size": len(unreadable.message),
@@ -57,6 +63,23 @@ def quarantined(messages: Sequence[Unreadable], *, received_at: datetime, host: 
         for unreadable in messages
     ]
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def read(path: Path) -> pa.Table:
+    """The rows of a quarantine file."""
+    with told(path, "read"), pq.ParquetFile(path) as file:
+        rows = file.read()
+    if "wire" not in rows.column_names:
+        rows = rows.append_column("wire", pa.nulls(rows.num_rows, pa.string()))
+    return rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
+
+
+def rewrite(path: Path, rows: pa.Table) -> None:
+    """Replace a quarantine file's rows. A file without any stays: a query that has just listed it still finds it."""
+    with pq.ParquetFile(path) as file:
+        metadata = file.schema_arrow.metadata
+    with replacing(path) as temporary:
+        pq.write_table(rows.replace_schema_metadata(metadata), temporary)
 
 
 def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ _PART_ROWS = 65_536
 _PART_BYTES = 32 * 1024 * 1024
 _PART_SEC = 5.0
 """What a run that dies has to read again."""
+_KEY = len("2026-01-31-1400")
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _STATE, _REJECTED = b"state", b"rejected"
 _FORGOTTEN_SEC = 3 * 86_400
@@ -155,17 +156,17 @@ class StagedWindow:
 
 
 @contextmanager
-def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "replaying") -> Iterator[StagedWindow]:
+def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "") -> Iterator[StagedWindow]:
     """Stage one window, with what a run that died has left of it; WindowBusy where another process is at it.
 
+    Runs of another `purpose` have a folder of their own, and no two are at a window at once.
     What is staged stays until it is discarded, whatever happens.
     """
-    folder = data.staging / check_name(stream) / window.key.replace(":", "")
-    if purpose != "replaying":
-        folder = folder.with_name(f"{folder.name}-{purpose}")
-    make_directory(folder.parent)
-    busy = WindowBusy(f"another run is {purpose} {stream} {window}; wait for it to end")
-    with locked(folder.with_suffix(".lock"), busy) as lock:
+    parent, name = data.staging / check_name(stream), window.key.replace(":", "")
+    folder = parent / (f"{name}-{purpose}" if purpose else name)
+    make_directory(parent)
+    busy = WindowBusy(f"another run is at {stream} {window}; wait for it to end")
+    with locked(parent / f"{name}.lock", busy) as lock:
         make_directory(folder)
         with told(folder, "read"):
             files = StagedWindow(folder)
@@ -189,7 +190,7 @@ def sweep(data: DataDirectory, stream: str) -> None:
     for folder in sorted((data.staging / check_name(stream)).glob("*/")):
         with suppress(OSError, StorageError):
             if time.time() - _touched(folder) > _FORGOTTEN_SEC:
-                with locked(folder.with_suffix(".lock"), WindowBusy("at work")) as lock:
+                with locked(folder.parent / f"{folder.name[:_KEY]}.lock", WindowBusy("at work")) as lock:
                     _remove(folder)
                     lock.remove()
 
@@ -204,14 +205,14 @@ def _remove(folder: Path) -> None:
 
 
 def _usable(folder: Path) -> Iterator[_Part]:
-    """The durable parts, up to the first one that is missing or damaged; what is of no use is deleted."""
+    """The durable parts, up to the first one that is missing, damaged or of other columns; the others are deleted."""
     left = dict.fromkeys(sorted(folder.iterdir()))
     number = 1
-    while found := next((path for path in left if path.name.startswith(f"{number:06}-") and _is_part(path)), None):
+    while found := _found(left, number):
         metadata = _schema(found).metadata
         name = metadata[_REJECTED].decode()
         rejected = folder / name if name else None
-        if rejected and not (rejected in left and _is_sound(rejected)):
+        if rejected and not (rejected in left and _holds(rejected, QUARANTINE_SCHEMA)):
             break
         yield _Part(found, rejected, metadata[_STATE].decode())
         left.pop(found)
@@ -222,8 +223,14 @@ def _usable(folder: Path) -> Iterator[_Part]:
         path.unlink()
 
 
-def _is_part(path: Path) -> bool:
-    return path.suffix == ".events" and _is_sound(path)
+def _found(paths: Iterable[Path], number: int) -> Path | None:
+    candidates = (path for path in paths if path.name.startswith(f"{number:06}-") and path.suffix == ".events")
+    return next((path for path in candidates if _holds(path, _PART_SCHEMA)), None)
+
+
+def _holds(path: Path, schema: pa.Schema) -> bool:
+    """Whether a file is as it was written, by a program that knows the same columns."""
+    return _is_sound(path) and _schema(path).equals(schema)
 
 
 def _is_sound(path: Path) -> bool:

@@ -77,7 +77,12 @@ def views(data: DataDirectory) -> Iterator[View]:
     yield View(
         "quarantine",
         "Messages that could not be read, byte for byte.",
-        _over_streams(", ".join(QUARANTINE_SCHEMA.names), _types(QUARANTINE_SCHEMA), _quarantine_files(data)),
+        _over_streams(
+            ", ".join(QUARANTINE_SCHEMA.names),
+            _types(QUARANTINE_SCHEMA),
+            _quarantine_files(data),
+            ", union_by_name = true",
+        ),
         QUARANTINE_DESCRIPTIONS | _PLACE,
     )
 
@@ -110,7 +115,7 @@ def _quarantine_files(data: DataDirectory) -> dict[str, str]:
     return {path.name: f"{glob_safe(path.resolve())}/{pattern}" for path in streams}
 
 
-def _over_streams(columns: str, types: dict[str, str], files: dict[str, str]) -> str:
+def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], options: str = "") -> str:
     """`columns` of every stream's files, with the stream and the window; `types` are those of the files' columns."""
     if not files:
         nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in types.items())
@@ -118,7 +123,7 @@ def _over_streams(columns: str, types: dict[str, str], files: dict[str, str]) ->
         return f"SELECT {columns}, stream, date, hour FROM (SELECT {nothing}, {place}) WHERE false"  # noqa: S608
     return "\nUNION ALL\n".join(
         f"SELECT {columns}, {literal(stream)} AS stream, date, hour "  # noqa: S608 - our names and quoted paths
-        f"FROM read_parquet({literal(pattern)}, {_HIVE})"
+        f"FROM read_parquet({literal(pattern)}, {_HIVE}{options})"
         for stream, pattern in files.items()
     )
 
@@ -160,7 +165,8 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
     ),
     "repaired": ("BIGINT", "$.repaired", "Events merged in later, from other hosts or from the quarantine."),
     "verifications": (
-        "STRUCT(host VARCHAR, compared_at TIMESTAMPTZ, compared BIGINT, repaired BIGINT, lacking_there BIGINT, agreed BOOLEAN)[]",
+        "STRUCT(host VARCHAR, compared_at TIMESTAMPTZ, compared BIGINT, repaired BIGINT, lacking_there BIGINT, "
+        "agreed BOOLEAN)[]",
         "$.verifications",
         "What comparisons with other hosts brought.",
     ),

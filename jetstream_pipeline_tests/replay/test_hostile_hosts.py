@@ -181,6 +181,6 @@ def test_a_whole_window_and_its_quarantine_outlive_a_worse_run(data: DataDirecto
 def test_another_filters_events_do_not_take_a_windows_place(data: DataDirectory) -> None:
     with serving(sending(EVENTS)) as host:
         replay(data, host)
-        with pytest.raises(InvalidInput, match="collections all so far, app.bsky.feed.post now"):
+        with pytest.raises(InvalidInput, match=r"collections all so far, app\.bsky\.feed\.post now"):
             replay_window("network", Subscription(("app.bsky.feed.post",)), WINDOW, hosts=[host], data=data)
     assert stored(data) == INSIDE

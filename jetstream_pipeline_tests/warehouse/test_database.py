@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined
 from jetstream_pipeline.storage.summary import WindowState
@@ -207,7 +208,7 @@ def test_queries_of_another_process_never_fail_while_windows_are_written_and_rep
 
 
 def test_messages_kept_outside_of_windows_are_in_quarantine_too(data: DataDirectory) -> None:
-    rows = quarantined([Unreadable(b"garbage", "no JSON", 7)], received_at=HOUR.start, host="host")
+    rows = quarantined([Unreadable(b"garbage", "no JSON", 7)], received_at=HOUR.start, host="host", wire=Wire.V1)
     keep(rows, data.quarantine_folder("my_queue"), HOUR.start)
     keep(rows, data.quarantine_folder("my_queue"), HOUR.start)
     with querying(data) as connection:

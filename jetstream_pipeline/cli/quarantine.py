@@ -1,0 +1,58 @@
+"""`jetstream-pipeline quarantine …`: what could not be read, and reading it again."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jetstream_pipeline.cli.output import WRITERS
+from jetstream_pipeline.cli.windows import derive_tables
+from jetstream_pipeline.replay.retry import retry as retry_name
+from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.warehouse.database import querying, refresh
+
+_BY_REASON = """
+SELECT stream AS name, reason, count(*) AS messages, sum(size)::BIGINT AS bytes,
+       min(received_at) AS first, max(received_at) AS last
+FROM quarantine GROUP BY ALL ORDER BY name, messages DESC, reason"""
+
+
+@click.group()
+def quarantine() -> None:
+    """Look after messages that could not be read. The view `quarantine` shows each of them."""
+
+
+@quarantine.command("list")
+@click.option("-f", "--format", "form", type=click.Choice(list(WRITERS)), default="table", show_default=True)
+def list_(form: str) -> None:
+    """How many messages of each stream and queue could not be read, by reason."""
+    with querying(DataDirectory(Settings.read().data_dir)) as connection:
+        WRITERS[form](connection.sql(_BY_REASON))
+
+
+@quarantine.command()
+@click.argument("names", nargs=-1)
+@click.option("--tables/--no-tables", default=True, show_default=True, help="Derive changed windows' tables anew.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
+def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
+    """Read again what lies in the quarantine of NAMES (streams or queues; default: all).
+
+    What this version understands goes into its window or its queue, once. Exit code 1 where a file was left as it is
+    for another reason than that its messages still cannot be read.
+    """
+    data = DataDirectory(Settings.read().data_dir)
+    everything = sorted(path.name for path in data.quarantine.glob("*/"))
+    failed = False
+    for name in names or everything:
+        for retried in retry_name(data, name):
+            if tables and retried.window and retried.added:
+                derive_tables(name, retried.window, data)
+            place = retried.window or "queue"
+            line = f"{name}  {place}  {retried.understood} of {retried.messages} understood, {retried.added} added"
+            line = f"{line}  ({retried.note})" if retried.note else line
+            click.echo(retried.model_dump_json() if as_json else line)
+            failed = failed or retried.note is not None
+    refresh(data)
+    sys.exit(1 if failed else 0)

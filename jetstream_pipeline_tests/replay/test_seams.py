@@ -1,0 +1,140 @@
+"""Whatever hosts windows come from, in whatever order, through whatever trouble: together they hold each event once."""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jetstream_pipeline.jetstream import client, server
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.replay.replay import replay_window
+from jetstream_pipeline.replay.verify import verify_window
+from jetstream_pipeline.storage import staging
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
+from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, Killed, ModelHost, Trouble
+
+FIRST = Window.hour(datetime.now(UTC) - timedelta(hours=5))
+WINDOWS = [Window.hour(FIRST.start + timedelta(hours=number)) for number in range(3)]
+EDGES = [window.start_us for window in WINDOWS] + [WINDOWS[-1].end_us]
+CLOCKS = 14 * SECOND
+_EXAMPLES = int(os.environ.get("JETSTREAM_TEST_EXAMPLES", "40"))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> list[Commit]:
+    """Commits every few minutes, and close together around the windows' edges."""
+    times = [
+        *range(EDGES[0] - 600 * SECOND, EDGES[-1] + 600 * SECOND, 200 * SECOND),
+        *(edge + shift * SECOND for edge in EDGES for shift in range(-100, 101, 5)),
+        *(
+            edge + shift
+            for edge in EDGES
+            for shift in draw(st.lists(st.integers(-30 * SECOND, 30 * SECOND), max_size=6))
+        ),
+        *(edge + shift for edge in EDGES for shift in draw(st.lists(st.integers(-SECOND, SECOND), max_size=12))),
+    ]
+    repositories = draw(st.lists(st.integers(0, 40), min_size=len(times), max_size=len(times)))
+    numbers: Counter[int] = Counter()
+    commits = []
+    for repository, time_us in zip(repositories, sorted(times), strict=True):
+        numbers[repository] += 1
+        commits.append(Commit(repository, numbers[repository], time_us))
+    return commits
+
+
+TROUBLES = st.builds(
+    Trouble,
+    cut_after=st.none() | st.integers(1, 150),
+    disorder_us=st.integers(0, 2 * SECOND),
+    early_us=st.sampled_from((0, 0, 40 * SECOND, 1_800 * SECOND, 3_600 * SECOND)),
+    repeat=st.integers(0, 9),
+)
+
+
+@st.composite
+def hosts(draw: st.DrawFn, name: str, size: int) -> ModelHost:
+    return ModelHost(
+        name,
+        offset_us=draw(st.integers(-CLOCKS, CLOCKS)),
+        delays=draw(st.lists(st.integers(-SECOND, SECOND), min_size=1, max_size=9)),
+        imported=frozenset(draw(st.lists(st.integers(0, size - 1), max_size=12))),
+        troubles=draw(st.lists(TROUBLES, max_size=8)),
+        kill_after=draw(st.none() | st.integers(1, 400)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_FIRST_PAUSE_SEC", 0.0)
+    monkeypatch.setattr(staging, "_PART_ROWS", 20)
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+def stored(data: DataDirectory, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
+    for window in windows:
+        rows = pq.ParquetFile(data.lake.events_path("network", window)).read(columns=["did", "rev"])
+        yield from zip(rows["did"].to_pylist(), rows["rev"].to_pylist(), strict=True)
+
+
+def replay(data: DataDirectory, window: Window, sources: Sequence[ModelHost]) -> WindowSummary:
+    """As often as it takes: a process that dies is followed by another one."""
+    while True:
+        try:
+            return replay_window(
+                "network", Subscription(), window, hosts=[source.host for source in sources], data=data
+            )
+        except Killed:
+            pass
+
+
+@settings(
+    max_examples=_EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.data())
+def test_the_windows_together_hold_each_event_once(drawn: st.DataObject) -> None:
+    network = drawn.draw(networks())
+    sources = [drawn.draw(hosts(name, len(network))) for name in ("a", "b", "c")]
+    for source in sources:
+        source.witness(network)
+    order = drawn.draw(st.permutations(WINDOWS))
+    chunk = drawn.draw(st.integers(1, 40))
+    with tempfile.TemporaryDirectory() as folder, patch.object(server, "connected", Internet(sources, chunk).connected):
+        data = DataDirectory(Path(folder))
+        for window in order:
+            summary = replay(data, window, drawn.draw(st.permutations(sources)))
+            assert summary.state is WindowState.COMPLETE
+        found = Counter(stored(data, WINDOWS))
+        assert set(found.values()) == {1}
+        sure = range(EDGES[0] + CLOCKS + 3 * SECOND, EDGES[-1] - CLOCKS - 3 * SECOND)
+        assert not {commit.identity for commit in network if commit.time_us in sure} - found.keys()
+
+
+def test_a_window_replayed_again_on_another_host_still_meets_its_neighbours(tmp_path: Path) -> None:
+    network = [Commit(n % 7, n // 7, EDGES[0] - 600 * SECOND + n * 2 * SECOND) for n in range(6_600)]
+    early, late = ModelHost("early", -14 * SECOND), ModelHost("late", 14 * SECOND)
+    for host in (early, late):
+        host.witness(network)
+    data = DataDirectory(tmp_path)
+    with patch.object(server, "connected", Internet([early, late], 500).connected):
+        for number, host in ((0, early), (1, late), (2, early), (1, early), (1, late), (0, late), (2, late)):
+            replay(data, WINDOWS[number], [host])
+        found = Counter(stored(data, WINDOWS))
+        assert set(found.values()) == {1}
+        assert len(found) >= 3 * 1_800 - 14
+        middle = read_summary(data.lake.events_path("network", WINDOWS[1]))
+        assert middle.proof.left_to_neighbours > 0
+        verified = [verify_window("network", window, hosts=[early.host], data=data) for window in WINDOWS]
+    assert [report.summary.state for report in verified] == [WindowState.VERIFIED] * 3
+    assert [report.repaired for report in verified] == [0] * 3
