@@ -22,6 +22,9 @@ class Blind:
     def page(self, minute: int) -> Sequence[SimulatedEvent]:
         return [event for event in self._feed.page(minute) if not self.misses(event.did)]
 
+    def part(self, minute: int, dids: frozenset[str]) -> Sequence[SimulatedEvent]:
+        return self._feed.part(minute, frozenset(did for did in dids if not self.misses(did)))
+
     def minute_of_seq(self, seq: int) -> int:
         return self._feed.minute_of_seq(seq)
 

@@ -128,7 +128,7 @@ class Connection:
                 self._hello.set()
 
     async def _send_events(self, admission: Admission) -> None:
-        pages, timeline, encoding = self._host.pages, self._host.timeline, admission.subscription.encoding
+        timeline, encoding = self._host.timeline, admission.subscription.encoding
         player = FaultPlayer(self._host, self._channel, encoding, admission.number, admission.fault)
         position = await self._begin(admission.subscription, admission.fault, player)
         page: Page | None = None
@@ -138,21 +138,29 @@ class Connection:
             if loop.time() >= next_ping:
                 await self._channel.ping(self._host.pong_timeout)
                 next_ping = loop.time() + self._host.ping_interval
-            if page is None or page.minute != position.minute:
-                page = await pages.page(position.minute, encoding)
-                pages.prepare(position.minute + 1, encoding)
-            if position.index == page.count and timeline.is_over(page.minute):
+            if page is None or page.minute != position.minute or not page.serves(self._filter.dids):
+                page = await self._page(position.minute, encoding)
+                continue
+            start = page.first_of_seq(position.seq)
+            stop = min(page.first_after(timeline.now_us(), start), start + _EVENTS_PER_WRITE)
+            if stop > start or page.limited_to:
+                await player.send(page, self._filter.select(page, start, stop))
+                position = Position(position.minute, page.seq_from(stop))
+                # A narrow filter sends nothing for long; others want to be heard meanwhile.
+                await asyncio.sleep(0)
+            if stop == page.count and timeline.is_over(page.minute):
                 position = Position(position.minute + 1, 0)
-                continue
-            stop = page.first_after(timeline.now_us(), position.index)
-            stop = min(stop, position.index + _EVENTS_PER_WRITE)
-            if stop == position.index:
+            elif stop == start:
                 await asyncio.sleep(_POLL_SECONDS)
-                continue
-            await player.send(page, self._filter.select(page, position.index, stop))
-            position = Position(position.minute, stop)
-            # A narrow filter sends nothing for long; others want to be heard meanwhile.
-            await asyncio.sleep(0)
+
+    async def _page(self, minute: int, encoding: Encoding) -> Page:
+        """What of a page this subscriber needs. The present is left to whole pages, which are ready in time."""
+        pages, timeline = self._host.pages, self._host.timeline
+        dids = self._filter.dids if timeline.is_over(minute) else frozenset()
+        page = await pages.page(minute, encoding, dids)
+        if not dids or not timeline.is_over(minute + 1):
+            pages.prepare(minute + 1, encoding)
+        return page
 
     async def _begin(self, subscription: Subscription, fault: Fault | None, player: FaultPlayer) -> Position:
         """Where to start; a live tail starts at what is live when the subscriber has said hello."""
@@ -161,7 +169,11 @@ class Connection:
         announced = asked_us is not None and asked_us < timeline.oldest_us()
         if asked_us is not None and isinstance(fault, ServeEarly):
             cursor = max(FIRST_TIME_CURSOR, asked_us - int(fault.minutes * MINUTE_US))
-        position = await timeline.start(cursor)
+        by_place = fault is not None or announced or subscription.require_hello
+        dids = frozenset() if by_place or asked_us is None else self._filter.dids
+        position = await timeline.start(cursor, dids)
+        if dids and self._filter.dids != dids:
+            position = await timeline.start(cursor)
         if announced and subscription.encoding.wire is Wire.V2:
             await player.tell(outdated_cursor(await timeline.seq_at(position)))
         if subscription.require_hello:

@@ -73,7 +73,7 @@ class FaultPlayer:
             await self._write(page, selected)
             self._sent += len(selected)
             self._last = page.times[selected[-1]], page.seqs[selected[-1]]
-            self._position = Position(page.minute, selected[-1] + 1)
+            self._position = Position(page.minute, page.seqs[selected[-1]] + 1)
             if self._recent.maxlen:
                 self._recent.extend(page.payload(index) for index in selected[-self._recent.maxlen :])
         if before_cut is not None:

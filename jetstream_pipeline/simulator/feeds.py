@@ -16,11 +16,18 @@ class Feed(Protocol):
     def page(self, minute: int) -> Sequence[SimulatedEvent]:
         """All events of one page, in stream order. Pages follow each other in stream order too."""
 
+    def part(self, minute: int, dids: frozenset[str]) -> Sequence[SimulatedEvent]:
+        """The events of these repositories on one page, cheaper than the page where they are few."""
+
     def minute_of_seq(self, seq: int) -> int:
         """The only page that can hold this sequence number."""
 
     def minute_of_time(self, time_us: int) -> int:
         """The page in which to look for the first event witnessed at or after this time."""
+
+
+def events_of(dids: frozenset[str], page: Sequence[SimulatedEvent]) -> list[SimulatedEvent]:
+    return [event for event in page if event.did in dids]
 
 
 def window(feed: Feed, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:

@@ -5,7 +5,10 @@ This module puts units and records into the order and the JSON text of a Jetstre
 `server`.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from functools import reduce
+from itertools import accumulate
 
 import msgspec
 
@@ -14,7 +17,7 @@ from jetstream_pipeline.simulator.event import SimulatedEvent, commit_event
 from jetstream_pipeline.simulator.foreign import LONE_SURROGATE
 from jetstream_pipeline.simulator.identifiers import timestamp
 from jetstream_pipeline.simulator.randomness import Randomness
-from jetstream_pipeline.simulator.records import Operation, Record, Records
+from jetstream_pipeline.simulator.records import OF_SEVERAL_OPERATIONS, Operation, Record, Records
 from jetstream_pipeline.simulator.schedule import MINUTE_US, ROLES, Schedule
 from jetstream_pipeline.simulator.units import Unit, Units
 
@@ -22,6 +25,8 @@ LARGEST_STEP_BACK_US = 3_000
 _UPSTREAM_SEQ_START = 10_000_000_000
 EVENTS_PER_GAP = 41
 """Sequence numbers have a gap after so many events."""
+_WITH_THE_PREVIOUS, _BY_THE_PREVIOUS = 4, 6
+"""Of 256 units, how many are witnessed at the time of the one before, and how many at that time or just before it."""
 _STATUS = {
     "deactivation": "deactivated",
     "deletion": "deleted",
@@ -80,27 +85,23 @@ class Network:
         for place, operation in enumerate(operations, number):
             yield _commit_event(unit, operation, time_us, first_seq + place + place // EVENTS_PER_GAP)
 
-    def _surplus(self, minute: int) -> list[tuple[int, int]]:
-        """The positions whose units make more than one event, and how many more."""
-        layout = self._schedule.layout(minute)
-        positions = (
-            layout.position(role, index) for role in OF_SEVERAL_OPERATIONS for index in range(layout.number_of(role))
-        )
-        numbers = ((at, len(self._records.operations(self._units.at(minute, at)))) for at in positions)
-        return [(at, number - 1) for at, number in numbers if number > 1]
-
     def part(self, minute: int, dids: frozenset[str]) -> list[SimulatedEvent]:
         """The events of these repositories on one page; nothing is made of the others."""
         actors = self._units.dids(minute)
         if dids.isdisjoint(actors):
             return []
-        surplus = self._surplus(minute)
+        several, surplus = self._surplus(minute)
         events: list[SimulatedEvent] = []
         for position in (position for position, did in enumerate(actors) if did in dids):
             unit = self._units.at(minute, position)
-            number = position + sum(more for at, more in surplus if at < position)
+            number = position + surplus[bisect_left(several, position)]
             events += self._events_by(unit, self._witnessed_us(unit), number)
         return events
+
+    def number_of_seq(self, seq: int) -> int:
+        """How many events stand before this one on its page."""
+        offset = seq % self._schedule.seq_stride
+        return offset - offset // (EVENTS_PER_GAP + 1)
 
     @property
     def seq_stride(self) -> int:
@@ -115,19 +116,30 @@ class Network:
         """The page in which to look for the first event at or after this time."""
         return time_us // MINUTE_US
 
+    def _surplus(self, minute: int) -> tuple[list[int], list[int]]:
+        """Where the units stand that may make several events, and for each of these places, and for the end of the
+        page, how many more events than units there are before it."""
+        layout = self._schedule.layout(minute)
+        several = sorted(
+            layout.position(role, index) for role in OF_SEVERAL_OPERATIONS for index in range(layout.number_of(role))
+        )
+        units = (self._units.at(minute, position) for position in several)
+        more = (max(0, len(self._records.operations(unit)) - 1) for unit in units)
+        return several, list(accumulate(more, initial=0))
+
     def _disordered(self, unit: Unit, previous_us: int) -> int:
         """The time at which this host witnesses the unit: mostly growing, now and then not."""
-        chance = unit.words[1] >> 40 & 0xFF
-        if chance < 4:
+        disorder = _disorder(unit)
+        if disorder < _WITH_THE_PREVIOUS:
             return previous_us
-        if chance < 6:
+        if disorder < _BY_THE_PREVIOUS:
             return max(unit.minute * MINUTE_US, previous_us) - unit.words[3] % LARGEST_STEP_BACK_US - 1
         return unit.witnessed_us
 
     def _witnessed_us(self, unit: Unit) -> int:
         """The time of a single unit, found from the nearest earlier one whose time goes by no other."""
         chain = [unit]
-        while chain[-1].position and _goes_by_the_previous(chain[-1]):
+        while chain[-1].position and _disorder(chain[-1]) < _BY_THE_PREVIOUS:
             chain.append(self._units.at(unit.minute, chain[-1].position - 1))
         return reduce(lambda time_us, one: self._disordered(one, time_us), reversed(chain), unit.minute * MINUTE_US)
 
@@ -152,6 +164,11 @@ class Network:
         head = f'{{"did":"{did}","time_us":{time_us},"cursor":{seq},"kind":"{kind}"'
         message = f'{head},"{kind}":{payload}}}'.encode()
         return SimulatedEvent(seq, time_us, time_us, did, kind, *(None,) * 6, payload, message)
+
+
+def _disorder(unit: Unit) -> int:
+    """Of 256."""
+    return unit.words[1] >> 40 & 0xFF
 
 
 def _commit_event(unit: Unit, operation: Operation, time_us: int, seq: int) -> SimulatedEvent:

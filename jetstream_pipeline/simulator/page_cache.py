@@ -18,8 +18,9 @@ from jetstream_pipeline.simulator.event import SimulatedEvent
 from jetstream_pipeline.simulator.feeds import Feed
 from jetstream_pipeline.simulator.pages import Page, compressed_page, plain_page
 
-_Key = tuple[int, Encoding]
+_Key = tuple[int, Encoding, frozenset[str]]
 _T = TypeVar("_T")
+_EVERYBODY: frozenset[str] = frozenset()
 
 
 class PageCache:
@@ -40,21 +41,24 @@ class PageCache:
     def close(self) -> None:
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
-    async def page(self, minute: int, encoding: Encoding = V1) -> Page:
-        page = self._cached(minute, encoding)
-        return page if page is not None else await asyncio.shield(self._rendering(minute, encoding))
+    async def page(self, minute: int, encoding: Encoding = V1, dids: frozenset[str] = _EVERYBODY) -> Page:
+        """A page; or what there is on it of some repositories, which is cheap where that is little."""
+        page = self._cached((minute, encoding, _EVERYBODY)) or self._cached((minute, encoding, dids))
+        return page if page is not None else await asyncio.shield(self._rendering((minute, encoding, dids)))
 
     def prepare(self, minute: int, encoding: Encoding = V1) -> None:
         """Begin to render a page that will soon be wanted."""
-        if (minute, encoding) not in self._pages:
-            self._rendering(minute, encoding)
+        key = minute, encoding, _EVERYBODY
+        if key not in self._pages:
+            self._rendering(key)
 
     def render(self, minute: int, encoding: Encoding = V1) -> Page:
         """Render a page into the cache at once. Only before the server runs."""
-        page = self._cached(minute, encoding)
+        key = minute, encoding, _EVERYBODY
+        page = self._cached(key)
         if page is None:
-            page = self._make(minute, encoding)
-            self._store((minute, encoding), page)
+            page = self._make(key)
+            self._store(key, page)
         return page
 
     def messages(self, events: Sequence[SimulatedEvent], wire: Wire) -> list[bytes]:
@@ -73,18 +77,17 @@ class PageCache:
         self._bytes = 0
         self._under_way.clear()
 
-    def _cached(self, minute: int, encoding: Encoding) -> Page | None:
-        page = self._pages.get((minute, encoding))
+    def _cached(self, key: _Key) -> Page | None:
+        page = self._pages.get(key)
         if page is not None:
-            self._pages.move_to_end((minute, encoding))
+            self._pages.move_to_end(key)
         return page
 
-    def _rendering(self, minute: int, encoding: Encoding) -> asyncio.Future[Page]:
-        key = minute, encoding
+    def _rendering(self, key: _Key) -> asyncio.Future[Page]:
         future = self._under_way.get(key)
         if future is None:
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._renderer, self._make, minute, encoding)
+            future = loop.run_in_executor(self._renderer, self._make, key)
             self._under_way[key] = future
             future.add_done_callback(lambda done: self._rendered(key, done))
         return future
@@ -103,9 +106,11 @@ class PageCache:
         while self._bytes > self._capacity_bytes and len(self._pages) > 1:
             self._bytes -= self._pages.popitem(last=False)[1].cost
 
-    def _make(self, minute: int, encoding: Encoding) -> Page:
+    def _make(self, key: _Key) -> Page:
+        minute, encoding, dids = key
         if encoding.compressed:
-            plain = self._pages.get((minute, encoding.plain)) or self._make(minute, encoding.plain)
+            plain_key = minute, encoding.plain, dids
+            plain = self._pages.get(plain_key) or self._make(plain_key)
             return compressed_page(plain, self.compressions[encoding.wire])
-        events = self.feed.page(minute)
-        return plain_page(minute, events, self.messages(events, encoding.wire))
+        events = self.feed.part(minute, dids) if dids else self.feed.page(minute)
+        return plain_page(minute, events, self.messages(events, encoding.wire), dids)

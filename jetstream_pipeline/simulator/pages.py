@@ -1,8 +1,8 @@
 """Minutes of the network as a server wants them: ready-made websocket frames, and what is needed to choose
 among them.
 
-A page is one minute in one encoding (a wire's plain text messages, or zstd-compressed binary ones). What is
-kept of them belongs to `page_cache`, what is sent to whom to `connection`.
+A page is one minute in one encoding (a wire's plain text messages, or zstd-compressed binary ones); or a part of
+it, where only some repositories are wanted. What is kept of them belongs to `page_cache`, what is sent to whom to `connection`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TEXT = 0x81
 _BINARY = 0x82
 _BYTES_PER_EVENT = 60
 """What an event costs besides its frame."""
+_BYTES_PER_PAGE = 1_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Page:
     topic_codes: bytes
     """For each event, an index into `topics`."""
     latest_us: int
+    limited_to: frozenset[str] = frozenset()
+    """The repositories of which the page holds all events, and no others' events; empty: it is whole."""
 
     @property
     def count(self) -> int:
@@ -46,7 +49,11 @@ class Page:
 
     @property
     def cost(self) -> int:
-        return len(self.frames) + _BYTES_PER_EVENT * self.count
+        return _BYTES_PER_PAGE + len(self.frames) + _BYTES_PER_EVENT * self.count
+
+    def serves(self, dids: frozenset[str]) -> bool:
+        """Whether nothing is missing here for a subscriber to these repositories, or to all if there are none."""
+        return not self.limited_to or self.limited_to == dids
 
     def first_at_or_after(self, time_us: int) -> int:
         """The first event, in stream order, that is not earlier than this."""
@@ -54,6 +61,12 @@ class Page:
 
     def first_of_seq(self, seq: int) -> int:
         return bisect_left(self.seqs, seq)
+
+    def seq_from(self, index: int) -> int:
+        """This event's sequence number; past the end of the page, the one after its last."""
+        if index < self.count:
+            return self.seqs[index]
+        return self.seqs[-1] + 1 if self.count else 0
 
     def first_after(self, time_us: int, start: int) -> int:
         """The first event from `start` on that still lies in the future at this time."""
@@ -74,7 +87,9 @@ class Page:
         return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
-def plain_page(minute: int, events: Sequence[SimulatedEvent], messages: Sequence[bytes]) -> Page:
+def plain_page(
+    minute: int, events: Sequence[SimulatedEvent], messages: Sequence[bytes], limited_to: frozenset[str] = frozenset()
+) -> Page:
     frames, offsets = _framed(_TEXT, messages)
     topics: dict[tuple[str, str | None], int] = {}
     codes = bytes(topics.setdefault((event.kind, event.collection), len(topics)) for event in events)
@@ -90,6 +105,7 @@ def plain_page(minute: int, events: Sequence[SimulatedEvent], messages: Sequence
         topics=list(topics),
         topic_codes=codes,
         latest_us=max(times, default=0),
+        limited_to=limited_to,
     )
 
 

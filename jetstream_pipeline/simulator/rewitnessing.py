@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from jetstream_pipeline.simulator.event import SimulatedEvent
-from jetstream_pipeline.simulator.feeds import Feed
+from jetstream_pipeline.simulator.feeds import Feed, events_of
 from jetstream_pipeline.simulator.timeline import Position
 
 _FARTHEST_MINUTES = 24 * 60
@@ -37,6 +37,11 @@ class Rewitnessed:
 
     def page(self, minute: int) -> Sequence[SimulatedEvent]:
         return self._pages[minute] if minute in self._pages else self._feed.page(minute)
+
+    def part(self, minute: int, dids: frozenset[str]) -> Sequence[SimulatedEvent]:
+        if minute in self._pages:
+            return events_of(dids, self._pages[minute])
+        return self._feed.part(minute, dids)
 
     def minute_of_seq(self, seq: int) -> int:
         if self._first <= seq <= self._last:
@@ -73,16 +78,19 @@ def rewitnessed(feed: Feed, position: Position, lost: int) -> Feed:
 def _backwards(feed: Feed, position: Position) -> Iterator[_Slot]:
     for minute in range(position.minute, position.minute - _FARTHEST_MINUTES, -1):
         events = feed.page(minute)
-        yield from (
-            _Slot(minute, event) for event in events[: position.index if minute == position.minute else None][::-1]
-        )
+        earlier = events[: _index(events, position)] if minute == position.minute else events
+        yield from (_Slot(minute, event) for event in reversed(earlier))
 
 
 def _forwards(feed: Feed, position: Position) -> Iterator[_Slot]:
     for minute in range(position.minute, position.minute + _FARTHEST_MINUTES):
         events = feed.page(minute)
-        later = events[position.index :] if minute == position.minute else events
+        later = events[_index(events, position) :] if minute == position.minute else events
         yield from (_Slot(minute, event) for event in later)
+
+
+def _index(events: Sequence[SimulatedEvent], position: Position) -> int:
+    return bisect_left(events, position.seq, key=attrgetter("seq"))
 
 
 def _replaced(feed: Feed, minutes: set[int], moved: Sequence[_Slot]) -> dict[int, list[SimulatedEvent]]:

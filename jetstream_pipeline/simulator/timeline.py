@@ -14,10 +14,10 @@ from jetstream_pipeline.simulator.subscription import FIRST_TIME_CURSOR
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """The event to be sent next: its page, and its place on it."""
+    """The event to be sent next: its page, and the number that it has at least."""
 
     minute: int
-    index: int
+    seq: int
 
 
 class Timeline:
@@ -38,23 +38,24 @@ class Timeline:
         """Whether the present has left this page."""
         return minute < self._pages.feed.minute_of_time(self.now_us())
 
-    async def start(self, cursor: int | None) -> Position:
-        """The first event for this cursor: never before the look-back, never after the live tip."""
+    async def start(self, cursor: int | None, dids: frozenset[str] = frozenset()) -> Position:
+        """The first event for this cursor: never before the look-back, never after the live tip.
+
+        For a subscriber to some repositories, perhaps later, but not behind their first event."""
         now_us = self.now_us()
         if cursor is None or cursor > now_us:
             return await self._tip(now_us)
         oldest_us = now_us - self._lookback_us
         if cursor >= FIRST_TIME_CURSOR:
-            return await self._at_time(max(cursor, oldest_us))
-        minute = self._pages.feed.minute_of_seq(cursor)
-        if minute < self._pages.feed.minute_of_time(oldest_us):
-            return await self._at_time(oldest_us)
-        tip = await self._tip(now_us)
-        if minute > tip.minute:
-            return tip
-        page = await self._pages.page(minute)
-        wanted = Position(minute, page.first_of_seq(cursor))
-        return min(tip, max(wanted, await self._at_time(oldest_us)))
+            return await self._at_time(max(cursor, oldest_us), dids)
+        feed = self._pages.feed
+        minute, oldest, latest = feed.minute_of_seq(cursor), feed.minute_of_time(oldest_us), feed.minute_of_time(now_us)
+        position = Position(minute, cursor)
+        if minute <= oldest:
+            position = max(position, await self._at_time(oldest_us))
+        if minute >= latest:
+            position = min(position, await self._tip(now_us))
+        return position
 
     async def floor_seq(self) -> int:
         """The sequence number of the oldest event that the server still has."""
@@ -66,21 +67,25 @@ class Timeline:
 
     async def event_at(self, position: Position) -> tuple[int, int]:
         """Time and sequence number of the first event from `position` on; now and 0 if there is none yet."""
-        minute, index = position.minute, position.index
+        minute = position.minute
         while True:
             page = await self._pages.page(minute)
+            index = page.first_of_seq(position.seq) if minute == position.minute else 0
             if index < page.count:
                 return page.times[index], page.seqs[index]
             if not self.is_over(minute):
                 return self.now_us(), 0
-            minute, index = minute + 1, 0
+            minute += 1
 
-    async def _at_time(self, time_us: int) -> Position:
+    async def _at_time(self, time_us: int, dids: frozenset[str] = frozenset()) -> Position:
         minute = self._pages.feed.minute_of_time(time_us)
+        # A whole page is dear, and where nothing is wanted of it nobody asks for the place on it.
+        if dids and self.is_over(minute) and not (await self._pages.page(minute, dids=dids)).count:
+            return Position(minute + 1, 0)
         page = await self._pages.page(minute)
-        return Position(minute, page.first_at_or_after(time_us))
+        return Position(minute, page.seq_from(page.first_at_or_after(time_us)))
 
     async def _tip(self, now_us: int) -> Position:
         minute = self._pages.feed.minute_of_time(now_us)
         page = await self._pages.page(minute)
-        return Position(minute, page.first_after(now_us, 0))
+        return Position(minute, page.seq_from(page.first_after(now_us, 0)))

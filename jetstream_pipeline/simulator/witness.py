@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from jetstream_pipeline.simulator.event import SimulatedEvent
+from jetstream_pipeline.simulator.feeds import events_of
 from jetstream_pipeline.simulator.network import EVENTS_PER_GAP, Network
 from jetstream_pipeline.simulator.schedule import MINUTE_US
 
@@ -64,22 +65,34 @@ class Witnessed:
     def page(self, minute: int) -> Sequence[SimulatedEvent]:
         """Neighbours of a minute's end change sides with the jitter."""
         begin_us, end_us = minute * MINUTE_US, (minute + 1) * MINUTE_US
-        pages = range(minute - 1, minute + 2) if self._jitter_us else range(minute, minute + 1)
-        seen = [one for page in pages for one in self._jittered(page) if begin_us <= one.order_us < end_us]
+        seen = [one for page in self._sources(minute) for one in self._jittered(page) if begin_us <= one.order_us < end_us]
         seen.sort(key=attrgetter("order_us"))
-        first_seq = minute * self._network.seq_stride + self._witness.seq_offset
-        phase = self._witness.seed % EVENTS_PER_GAP
-        witnessed = (
-            one.event.witnessed(first_seq + number + (number + phase) // EVENTS_PER_GAP, one.time_us + self._offset_us)
-            for number, one in enumerate(seen)
-        )
-        return [self._shown(event) for event in witnessed]
+        return [self._own(minute, number, one.event, one.time_us) for number, one in enumerate(seen)]
+
+    def part(self, minute: int, dids: frozenset[str]) -> Sequence[SimulatedEvent]:
+        if not self._jitter_us:
+            events = self._network.part(minute, dids)
+            return [self._own(minute, self._network.number_of_seq(one.seq), one, one.time_us) for one in events]
+        # Only the whole page tells an event's place among its neighbours.
+        if any(self._network.part(page, dids) for page in self._sources(minute)):
+            return events_of(dids, self.page(minute))
+        return []
 
     def minute_of_seq(self, seq: int) -> int:
         return self._network.minute_of_seq(seq - self._witness.seq_offset)
 
     def minute_of_time(self, time_us: int) -> int:
         return self._network.minute_of_time(time_us - self._offset_us)
+
+    def _sources(self, minute: int) -> range:
+        """The network's pages from which this one's events come."""
+        return range(minute - 1, minute + 2) if self._jitter_us else range(minute, minute + 1)
+
+    def _own(self, minute: int, number: int, event: SimulatedEvent, time_us: int) -> SimulatedEvent:
+        """The event as this host spells it; so many others stand before it on its page."""
+        first_seq = minute * self._network.seq_stride + self._witness.seq_offset
+        gaps = (number + self._witness.seed % EVENTS_PER_GAP) // EVENTS_PER_GAP
+        return self._shown(event.witnessed(first_seq + number + gaps, time_us + self._offset_us))
 
     def _jittered_page(self, minute: int) -> list[_Seen]:
         begin_us = minute * MINUTE_US

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.commands import PROGRAM, ended, run, said, started, stored
 
-NETWORK = Network(seed=3, rate=6)
+NETWORK = Network(seed=3, rate=4)
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 MINUTE_US = 60_000_000
 

@@ -1,0 +1,264 @@
+"""What the machine can do to a replay: one line says so, the lake is as it was, and the next run completes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from jetstream_pipeline.simulator import Network, Simulator, running
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowSummary
+from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.disks import enlarge, read_only, small
+from jetstream_pipeline_tests.replay.commands import PROGRAM, files, run, said, stored
+
+NETWORK = Network(seed=4, rate=2)
+WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Simulator]:
+    with running(Simulator(NETWORK)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[tuple[object, ...]]:
+    return said(NETWORK.events(WINDOW.start_us, WINDOW.end_us))
+
+
+@pytest.fixture(scope="module")
+def earlier(host: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
+    """The data directory that a run before the fault has made: its files and what is in them."""
+    folder = tmp_path_factory.mktemp("earlier")
+    assert run(folder, host, WINDOW).returncode == 0
+    return {path.relative_to(folder): content for path, content in files(folder).items()}
+
+
+def put(content: dict[Path, bytes], folder: Path) -> None:
+    for path, data in content.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def fails(folder: Path, host: Simulator, *options: str, first: str = "") -> str:
+    """Run into the fault: what is told of it, when the lake and the views are as they were."""
+    before = visible(folder)
+    result = run(folder, host, WINDOW, *options, first=first)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{PROGRAM}: ")
+    assert visible(folder) == before
+    return line.removeprefix(f"{PROGRAM}: ")
+
+
+def visible(folder: Path) -> dict[Path, bytes]:
+    """What somebody who queries can see."""
+    return {
+        path: content
+        for path, content in files(folder).items()
+        if path.suffix in (".parquet", ".duckdb") and "staging" not in path.parts
+    }
+
+
+def completes(folder: Path, host: Simulator, truth: list[tuple[object, ...]], first: str = "") -> WindowSummary:
+    result = run(folder, host, WINDOW, first=first)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert stored(folder, WINDOW) == truth
+    with duckdb.connect(DataDirectory(folder).warehouse, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchall() == [(len(truth),)]
+    summary = WindowSummary.model_validate_json(result.stdout)
+    assert summary.quarantined == 0
+    return summary
+
+
+@pytest.mark.parametrize("kilobytes", [16, 1_000, 2_900])
+def test_a_full_disk(
+    kilobytes: int, host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    """Before anything, among the durable parts, and when they become one file."""
+    size = sum(-(-len(content) // 4096) * 4 for content in earlier.values())
+    with small(tmp_path, size + kilobytes):
+        put(earlier, tmp_path)
+        assert "No space left on device; check that it is writable and has room" in fails(tmp_path, host)
+        enlarge(tmp_path, 64_000)
+        summary = completes(tmp_path, host, truth)
+    assert summary.proof.resumptions == (kilobytes > 16)
+
+
+@pytest.mark.parametrize("size", [50, 50_000, 600_000])
+def test_files_that_may_not_grow(
+    size: int, host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    """A full disk's stand-in where none can be mounted."""
+    put(earlier, tmp_path)
+    assert "File too large; check that it is writable and has room" in fails(tmp_path, host, first=limited(size))
+    completes(tmp_path, host, truth)
+
+
+def limited(size: int) -> str:
+    return f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+
+
+def test_no_room_for_a_table(
+    host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    put(earlier, tmp_path)
+    tables = {path: content for path, content in visible(tmp_path).items() if "events" not in path.parts}
+    result = run(tmp_path, host, WINDOW, first=limited_within("derive_tables", 1_000))
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert f"{PROGRAM}: cannot derive " in result.stderr
+    assert "File too large" in result.stderr
+    assert {path: content for path, content in visible(tmp_path).items() if "events" not in path.parts} == tables
+    completes(tmp_path, host, truth)
+
+
+@pytest.mark.parametrize("size", [1_000, 40_000, 200_000])
+def test_no_room_for_the_views(
+    size: int, host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    put(earlier, tmp_path)
+    warehouse = DataDirectory(tmp_path).warehouse
+    warehouse.unlink()
+    with duckdb.connect(warehouse) as connection:
+        connection.execute("CREATE VIEW events AS SELECT 'as an older version made it'")
+    before = warehouse.read_bytes()
+    result = run(tmp_path, host, WINDOW, "--no-tables", first=limited_within("refresh", size))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"{PROGRAM}: cannot make the views to query: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert warehouse.read_bytes() == before
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".jetstream")] == []
+    completes(tmp_path, host, truth)
+
+
+def limited_within(name: str, size: int) -> str:
+    """From the moment on at which the command calls this function."""
+    return f"""
+called = replay.{name}
+def limiting(*arguments):
+    {limited(size)}
+    return called(*arguments)
+replay.{name} = limiting
+"""
+
+
+def test_a_read_only_data_directory(
+    host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    put(earlier, tmp_path)
+    with read_only(tmp_path):
+        assert "check that it is writable and has room" in fails(tmp_path, host)
+        assert "check that it is writable and has room" in fails(tmp_path / "new", host)
+    completes(tmp_path, host, truth)
+
+
+@pytest.mark.parametrize(("handles", "told"), [(1, "cannot read "), (4, "cannot reach 127.0.0.1:"), (5, "")])
+def test_no_file_handles_left(
+    handles: int,
+    told: str,
+    host: Simulator,
+    truth: list[tuple[object, ...]],
+    earlier: dict[Path, bytes],
+    tmp_path: Path,
+) -> None:
+    put(earlier, tmp_path)
+    first = f"""
+import os, resource
+limit = len(os.listdir("/dev/fd")) - 1 + {handles}
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+"""
+    line = fails(tmp_path, host, first=first)
+    assert line.startswith(told)
+    assert "Too many open files" in line
+    completes(tmp_path, host, truth)
+
+
+def test_an_answer_that_cannot_be_written(host: Simulator, truth: list[tuple[object, ...]], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = run(tmp_path, host, WINDOW, stdout=full)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"{PROGRAM}: ")
+    assert "No space left on device" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    completes(tmp_path, host, truth)
+
+
+_DYING = """
+import os, signal
+durable = staging.StagedWindow.checkpoint
+def dying(self, state):
+    durable(self, state)
+    if len(self._parts) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+staging.StagedWindow.checkpoint = dying
+"""
+
+
+@pytest.mark.parametrize("damaged", [{3}, {1, 2, 3, 4, 5}])
+def test_staged_batches_are_damaged(
+    damaged: set[int],
+    host: Simulator,
+    truth: list[tuple[object, ...]],
+    earlier: dict[Path, bytes],
+    tmp_path: Path,
+) -> None:
+    put(earlier, tmp_path)
+    assert run(tmp_path, host, WINDOW, first=_DYING).returncode == -9
+    parts = sorted(tmp_path.glob("staging/network/*/*.events"))
+    assert len(parts) == 5
+    for number in damaged:
+        content = bytearray(parts[number - 1].read_bytes())
+        content[len(content) // 2] ^= 1
+        parts[number - 1].write_bytes(content)
+    assert completes(tmp_path, host, truth).proof.resumptions == (1 not in damaged)
+
+
+_CLOCK = """
+import datetime, time
+late = [{at_start}]
+seconds, nanoseconds = time.time, time.time_ns
+time.time = lambda: seconds() - late[0]
+time.time_ns = lambda: nanoseconds() - late[0] * 10**9
+class Late(datetime.datetime):
+    @classmethod
+    def now(cls, zone=None):
+        return datetime.datetime.fromtimestamp(time.time(), zone)
+for name, module in list(sys.modules.items()):
+    if name.startswith("jetstream_pipeline.") and getattr(module, "datetime", None) is Late.__base__:
+        module.datetime = Late
+durable = staging.StagedWindow.checkpoint
+def setting_back(self, state):
+    durable(self, state)
+    if len(self._parts) == 3:
+        late[0] += {later}
+staging.StagedWindow.checkpoint = setting_back
+"""
+
+
+@pytest.mark.parametrize(("at_start", "later"), [(3_600, 0), (0, 3_600), (0, 86_400)])
+def test_a_clock_that_is_set_back_harms_nothing(
+    at_start: int,
+    later: int,
+    host: Simulator,
+    truth: list[tuple[object, ...]],
+    earlier: dict[Path, bytes],
+    tmp_path: Path,
+) -> None:
+    put(earlier, tmp_path)
+    summary = completes(tmp_path, host, truth, first=_CLOCK.format(at_start=at_start, later=later))
+    behind = datetime.now(UTC) - summary.finished_at
+    assert abs(behind - timedelta(seconds=at_start + later)) < timedelta(minutes=5)
+    completes(tmp_path, host, truth)
+
+
+def test_a_window_that_has_not_ended_by_a_clock_that_is_late_is_refused(
+    host: Simulator, truth: list[tuple[object, ...]], earlier: dict[Path, bytes], tmp_path: Path
+) -> None:
+    put(earlier, tmp_path)
+    assert "has not ended yet" in fails(tmp_path, host, first=_CLOCK.format(at_start=86_400, later=0))
+    completes(tmp_path, host, truth)
