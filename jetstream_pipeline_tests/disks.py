@@ -1,4 +1,4 @@
-"""Disks that are full, or cannot be written. Tests that need one are skipped where nobody may make it."""
+"""Disks that are full, cannot be written, or damage a file. Tests are skipped where nobody may make such a disk."""
 
 import os
 import subprocess
@@ -50,3 +50,34 @@ def _mount(*options: str) -> None:
         subprocess.run(["mount", *options], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"cannot mount here: {getattr(error, 'stderr', None) or error}")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip_first(path: Path) -> None:
+    flip(path, 0)
+
+
+def flip_middle(path: Path) -> None:
+    flip(path, path.stat().st_size // 2)
+
+
+def flip_last(path: Path) -> None:
+    flip(path, path.stat().st_size - 1)
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def lengthen(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\0")

@@ -1,10 +1,11 @@
-"""Every example of the documentation runs, against a simulated network; every option and name is in it."""
+"""Every example of the documentation runs, against simulated networks; every option and name is in it."""
 
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,46 +13,80 @@ import click
 import pytest
 
 from jetstream_pipeline import JetstreamConnector, JetstreamRecord, Queue
+from jetstream_pipeline.cli.quarantine import quarantine
 from jetstream_pipeline.cli.queue import queue
+from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.stream import stream
+from jetstream_pipeline.cli.verify import verify
 from jetstream_pipeline.connector.statistics import Statistics
 from jetstream_pipeline.jetstream.hosts import SHORT_NAMES
-from jetstream_pipeline.simulator import Network, Simulator, running
+from jetstream_pipeline.simulator import Network, Simulator, Witness, running
+from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
+from jetstream_pipeline.storage.summary import WindowState
+from jetstream_pipeline.warehouse.views import windows_columns
+from jetstream_pipeline.window import Window
 
-_PAGE = (Path(__file__).parents[1] / "docs" / "connector.md").read_text()
-_ADDRESS = "ws://127.0.0.1:6008"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running(Simulator(Network(seed=15, rate=20))) as simulator:
-        yield simulator
+_DOCS = Path(__file__).parents[1] / "docs"
+_CONNECTOR, _WINDOWS = ((_DOCS / name).read_text() for name in ("connector.md", "windows.md"))
 
 
-def examples(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", _PAGE, re.MULTILINE | re.DOTALL)
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
-def test_every_example_runs_one_after_the_other(simulator: Simulator, tmp_path: Path) -> None:
-    now = datetime.now(UTC)
-    words = {
-        _ADDRESS: simulator.address,
-        "2026-11-23-12:00:00": f"{now - timedelta(hours=2):%Y-%m-%d-%H:%M:%S}",
-        "2026-11-23-13:00:00": f"{now - timedelta(hours=1):%Y-%m-%d-%H:%M:%S}",
-    }
+def serving(stack: ExitStack, *simulators: Simulator) -> list[str]:
+    return [stack.enter_context(running(simulator)).address for simulator in simulators]
+
+
+def examples(page: str, language: str) -> list[str]:
+    """But for the servers, which are running."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return [text for text in found if " simulate " not in text]
+
+
+def run(commands: list[list[str]], folder: Path, words: dict[str, str]) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path / "data"), "PATH": path}
-    shell = [text for text in examples("sh") if " simulate " not in text]
-    python = examples("python")
-    assert len(shell) == 2
-    assert len(python) == 5
-    commands = [["bash", "-euc", text] for text in shell] + [[sys.executable, "-c", text] for text in python]
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(folder / "data"), "PATH": path}
+    printed = ""
     for command in commands:
         for word, meant in words.items():
             command[-1] = command[-1].replace(word, meant)
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-        assert result.returncode == 0, f"{command[-1]}\n{result.stderr}"
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, f"{command[-1]}\n{result.stdout}\n{result.stderr}"
+        printed += result.stdout
+    return printed
+
+
+def test_every_example_of_the_connector_runs_one_after_the_other(stack: ExitStack, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    (address,) = serving(stack, Simulator(Network(seed=15, rate=20)))
+    shell, python = examples(_CONNECTOR, "sh"), examples(_CONNECTOR, "python")
+    assert len(shell) == 2
+    assert len(python) == 5
+    commands = [["bash", "-euc", text] for text in shell] + [[sys.executable, "-c", text] for text in python]
+    words = {
+        "ws://127.0.0.1:6008": address,
+        "2026-11-23-12:00:00": f"{now - timedelta(hours=2):%Y-%m-%d-%H:%M:%S}",
+        "2026-11-23-13:00:00": f"{now - timedelta(hours=1):%Y-%m-%d-%H:%M:%S}",
+    }
+    run(commands, tmp_path, words)
     assert (tmp_path / "events.ndjson").read_text().count("\n") == 100
+
+
+def test_every_example_of_windows_runs_one_after_the_other(stack: ExitStack, tmp_path: Path) -> None:
+    network, late = Network(seed=15, rate=8), Witness(offset=timedelta(seconds=9))
+    addresses = serving(stack, Simulator(network, blind=0.2), Simulator(network, witness=late))
+    window = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+    shell = examples(_WINDOWS, "sh")
+    assert len(shell) == 5
+    words = dict(zip(("ws://127.0.0.1:6008", "ws://127.0.0.1:6009"), addresses, strict=True))
+    words |= {"2026-11-23-20:00": window.key, "2026-11-23-21:00": Window.hour(window.end).key}
+    printed = run([["bash", "-euc", text] for text in shell], tmp_path, words)
+    assert f"{window}  complete  0 events" in printed
+    assert f"{window}  verified" in printed
+    assert "blind: " in printed
 
 
 def options(command: click.Command) -> list[str]:
@@ -62,12 +97,18 @@ def test_every_option_and_every_host_is_named() -> None:
     names = options(stream) + list(queue.commands) + list(SHORT_NAMES)
     for command in queue.commands.values():
         names += options(command)
-    missing = [name for name in names if name not in _PAGE]
-    assert not missing
+    assert [name for name in names if name not in _CONNECTOR] == []
+
+
+def test_every_state_column_and_option_of_windows_is_named() -> None:
+    names = [*windows_columns(), *WindowState, *QUARANTINE_SCHEMA.names, *options(verify), *quarantine.commands]
+    names += [name for name in options(replay) if name in ("--start", "--end", "--stream", "--replace-history")]
+    shorter = {"--host": "-i", "--tables": "--no-tables"}
+    assert [name for name in names if shorter.get(name, name) not in _WINDOWS] == []
 
 
 def test_every_public_name_is_named() -> None:
     public = [name for kind in (JetstreamConnector, Queue) for name in vars(kind) if not name.startswith("_")]
     public += [*Statistics.model_fields, *JetstreamRecord.model_fields, "from_json", "to_json", "uri", "collection"]
-    missing = [name for name in public if f"`{name}" not in _PAGE and f".{name}(" not in _PAGE]
+    missing = [name for name in public if f"`{name}" not in _CONNECTOR and f".{name}(" not in _CONNECTOR]
     assert not missing

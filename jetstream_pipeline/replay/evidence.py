@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.errors import Gap
+from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.storage.summary import Clamp, Proof, WindowState
 from jetstream_pipeline.window import Window, from_us
 
@@ -31,6 +32,8 @@ class Evidence(BaseModel):
     hosts: list[str] = []
     wires: list[Wire] = []
     position_us: int = 0
+    section: Section = Section.BEFORE
+    """Where the stream was: what comes next lies there or further on."""
     repeats: int = 0
     resumptions: int = 0
     seconds: float = 0.0

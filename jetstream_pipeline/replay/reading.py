@@ -95,6 +95,7 @@ class _Reading:
             skew_us=source.skew_us,
         )
         self._evidence = _found(files, source, cursor=before - source.skew_us)
+        self._edges.section = self._evidence.section
         self._events = sum(batch.num_rows for section, batch in files.events() if section == Section.WINDOW)
         self._position = Position()
         self._last_us = before
@@ -121,8 +122,7 @@ class _Reading:
         if batch.events.num_rows:
             self._evidence.saw(batch.host, batch.wire, self._position.time_us)
         for section, part in self._edges.cut(batch.part, final=batch.silence >= _SETTLE_SEC):
-            if section in (Section.LEAD, Section.WINDOW, Section.TAIL):
-                self._add(section, part, batch)
+            self._add(section, part, batch)
             if part.events.num_rows:
                 self._last_us = part.events["time_us"][-1].as_py()
         if self._files.is_due:
@@ -145,6 +145,7 @@ class _Reading:
         evidence, client = self._evidence, self._client
         return evidence.model_copy(
             update={
+                "section": self._edges.section,
                 "start_shown_by": evidence.start_shown_by or client.shown,
                 "gaps": [*evidence.gaps, *client.gaps],
                 "connections": evidence.with_connections([*client.endings, *endings]),

@@ -57,7 +57,7 @@ class Seams:
         return seams
 
     def settle(self, events: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        """The window's own of the events of lead, window and tail, in the order given."""
+        """The window's own of the events of what was read, in the order given."""
         self.left = self.taken = 0
         for section, batch in events:
             match section:
@@ -67,9 +67,11 @@ class Seams:
                 case Section.TAIL:
                     kept = _without(batch, self.following) if self.following is not None else batch.slice(0, 0)
                     self.taken += kept.num_rows
-                case _:
+                case Section.WINDOW:
                     kept = self._own(batch)
                     self.left += batch.num_rows - kept.num_rows
+                case _:
+                    continue
             yield kept
 
     def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:

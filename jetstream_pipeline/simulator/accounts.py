@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from jetstream_pipeline.simulator.identifiers import plc_did
-from jetstream_pipeline.simulator.randomness import Randomness, fraction
+from jetstream_pipeline.simulator.randomness import Randomness, fraction, fractions
 from jetstream_pipeline.simulator.vocabulary import HANDLE_WORDS, LANGUAGES_BY_WEIGHT
 
 _SHORTEST_LATENCY_US = 1_000
@@ -44,10 +44,10 @@ class Accounts:
         return self.established(int(self.population * share * share))
 
     def active_dids(self, words: Iterable[int]) -> list[str]:
-        """The DIDs of the same accounts as `active` finds, for many words at once."""
+        """The DIDs of the accounts that `active` finds, for many words at once."""
         population, known, made = self.population, self._established, self.established
-        shares = map(fraction, words)
-        return [(known.get(rank := int(population * share * share)) or made(rank)).did for share in shares]
+        ranks = [int(population * share * share) for share in fractions(words)]
+        return [(known.get(rank) or made(rank)).did for rank in ranks]
 
     def popular(self, word: int) -> Account:
         """An established account; few of them are followed by many."""

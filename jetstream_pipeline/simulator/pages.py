@@ -1,8 +1,8 @@
 """Minutes of the network as a server wants them: ready-made websocket frames, and what is needed to choose
 among them.
 
-A page is one minute in one encoding (a wire's plain text messages, or zstd-compressed binary ones); or a part of
-it, where only some repositories are wanted. What is kept of them belongs to `page_cache`, what is sent to whom to `connection`.
+A page is one minute in one encoding (a wire's plain text messages, or zstd-compressed binary ones), whole or limited
+to some repositories. What is kept of them belongs to `page_cache`, what is sent to whom to `connection`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ that matters.
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 Words = tuple[int, int, int, int, int, int, int, int]
 
@@ -21,6 +21,10 @@ _UNIT_INTERVAL = 2.0**-53
 def fraction(word: int) -> float:
     """A float in [0, 1) from a 64-bit word."""
     return (word >> 11) * _UNIT_INTERVAL
+
+
+def fractions(words: Iterable[int]) -> list[float]:
+    return [(word >> 11) * _UNIT_INTERVAL for word in words]
 
 
 class Dice:

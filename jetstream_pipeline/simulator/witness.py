@@ -65,7 +65,9 @@ class Witnessed:
     def page(self, minute: int) -> Sequence[SimulatedEvent]:
         """Neighbours of a minute's end change sides with the jitter."""
         begin_us, end_us = minute * MINUTE_US, (minute + 1) * MINUTE_US
-        seen = [one for page in self._sources(minute) for one in self._jittered(page) if begin_us <= one.order_us < end_us]
+        seen = [
+            one for page in self._sources(minute) for one in self._jittered(page) if begin_us <= one.order_us < end_us
+        ]
         seen.sort(key=attrgetter("order_us"))
         return [self._own(minute, number, one.event, one.time_us) for number, one in enumerate(seen)]
 

@@ -7,6 +7,10 @@ class StorageError(PipelineError):
     """A file or directory of the data directory cannot be read or written."""
 
 
+class Damaged(StorageError):
+    """A file is there and can be read, and is not what was written."""
+
+
 class WindowBusy(StorageError):
     """Another run is replaying the same window of the same stream right now."""
 

@@ -6,11 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.errors import Damaged
+from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.window import Window
 
 SUMMARY_KEY = b"jetstream_window"
@@ -129,10 +128,11 @@ class WindowSummary(Counts):
 
 
 def read_summary(path: Path) -> WindowSummary:
-    """The summary in a window's file; StorageError where the file is not one of ours or is damaged."""
+    """The summary in a window's file; StorageError where it cannot be read, Damaged where it is none of ours."""
+    with reading(path) as file:
+        metadata = file.metadata.metadata or {}
     try:
-        metadata = pq.read_metadata(path).metadata or {}
         return WindowSummary.model_validate_json(metadata[SUMMARY_KEY])
-    except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
+    except (KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise StorageError(f"{path} is not a window's file ({reason}); delete it and replay the window") from error
+        raise Damaged(f"{path} is not a window's file ({reason}); delete it and replay the window") from error

@@ -60,11 +60,14 @@ def emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
 
 
 class RowGroups:
-    """A Parquet file that grows by row groups, bounded in rows and bytes."""
+    """A Parquet file that grows by row groups, bounded in rows and bytes.
+
+    Its pages have checksums: without them most of the bits that flip would be read as data.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True)
         self._small: list[pa.RecordBatch] = []
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0

@@ -179,6 +179,11 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def windows_columns() -> list[str]:
+    """The columns of the view `windows`."""
+    return list(_WINDOW_COLUMNS)
+
+
 def _windows(data: DataDirectory) -> str:
     """A window that is both whole and incomplete shows as whole: it has just become so."""
     whole, incomplete = (list(_files(data, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))

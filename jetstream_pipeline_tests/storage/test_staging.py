@@ -1,18 +1,15 @@
-"""What a run makes durable is there again when it has died, and nothing else is; and a window's bytes are its rows'."""
+"""What a run makes durable is there again when it has died, and nothing else is."""
 
 import os
-import random
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.events.decode import decode
@@ -21,9 +18,8 @@ from jetstream_pipeline.storage.errors import WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import StagedWindow, settling, staged, sweep
-from jetstream_pipeline.storage.summary import Counts, WindowSummary
-from jetstream_pipeline.storage.window_file import write_window
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.disks import empty, flip_first, flip_last, flip_middle, lengthen, truncate
 from jetstream_pipeline_tests.windows import HOUR, commit, store
 
 LONG = "x" * 1_000_000
@@ -59,98 +55,49 @@ def messages(files: StagedWindow) -> list[bytes]:
     return [message for rows in files.rejected() for message in rows["message"].to_pylist()]
 
 
-# A window's file
+# What is durable
 
 
-def describing(data: DataDirectory, seconds: float = 1.0) -> Callable[[Counts], WindowSummary]:
-    summary = store(data, [], seconds=seconds)
-    return lambda counts: summary.model_copy(update=counts.model_dump())
+def large_events() -> Iterator[pa.RecordBatch]:
+    batch = decode([commit(f'{{"text":"{LONG}"}}', number=number) for number in range(8)], "host").events
+    for _ in range(30):
+        yield copied(batch)
 
 
-def data_pages(path: Path) -> bytes:
-    content = path.read_bytes()
-    (footer,) = struct.unpack("<I", content[-8:-4])
-    return content[: -8 - footer]
-
-
-def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory) -> None:
-    """DuckDB opens a file once for its footer and once for its data: a replacement between the two goes unnoticed."""
-    texts = [commit('{"text":"%s"}' % ("x" * (number % 700)), number=number) for number in range(70_000)]
-    rows = decode(texts, "host").events
-    chance = random.Random(1)
-    written = []
-    for number in range(2):
-        batches, start = [], 0
-        while start < rows.num_rows:
-            size = chance.randint(1, 9_000)
-            batches.append(rows.slice(start, size))
-            start += size
-        written.append(data.root / f"{number}.parquet")
-        write_window(written[-1], batches, describing(data, seconds=10.0**number))
-    assert data_pages(written[0]) == data_pages(written[1])
-    assert pq.read_metadata(written[0]).num_row_groups == 2
-    assert pq.ParquetFile(written[0]).read().equals(pa.Table.from_batches([rows]))
-
-
-def test_many_small_batches_cost_little_more_than_their_rows(data: DataDirectory) -> None:
-    describe = describing(data)
-    rows = [events(number) for number in range(100)]
-    before = pa.total_allocated_bytes()
-    used = 0
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal used
-        for number in range(5_000):
-            yield copied(rows[number % 100])
-        used = pa.total_allocated_bytes() - before
-
-    write_window(data.root / "events.parquet", batches(), describe)
-    assert pq.read_metadata(data.root / "events.parquet").num_rows == 5_000
-    assert 0 < used < 2_000_000
-
-
-def with_record(number: int) -> bytes:
-    return commit(f'{{"text":"{LONG}"}}', number=number)
-
-
-def with_payload(number: int) -> bytes:
-    return f'{{"did":"did:plc:a","time_us":{number},"kind":"identity","identity":{{"a":"{LONG}"}}}}'.encode()
-
-
-def with_key(number: int) -> bytes:
-    return commit("{}", number=number).replace(b'"rkey":"', b'"rkey":"' + LONG.encode())
-
-
-@pytest.mark.parametrize("message", [with_record, with_payload, with_key])
-def test_large_events_make_small_parts_and_row_groups(data: DataDirectory, message: Callable[[int], bytes]) -> None:
-    batch = decode([message(number) for number in range(8)], "host").events
-    assert batch.num_rows == 8
-    describe = describing(data)
+def test_large_events_make_small_parts_and_are_read_one_part_at_a_time(data: DataDirectory) -> None:
     before = pa.total_allocated_bytes()
     highest = 0
-
-    def watched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        nonlocal highest
-        for one in batches:
-            highest = max(highest, pa.total_allocated_bytes() - before)
-            yield one
-
     with staged(data, "network", HOUR) as files:
-        for one in watched(copied(batch) for _ in range(30)):
-            files.add(2, one)
+        for batch in large_events():
+            files.add(2, batch)
+            highest = max(highest, pa.total_allocated_bytes() - before)
             if files.is_due:
                 files.checkpoint("")
-        parts = len(list(files.folder.glob("*.events")))
-        path = files.folder / "events.parquet"
-        write_window(path, watched(rows for _, rows in files.events()), describe)
-        metadata = pq.read_metadata(path)
-    assert parts >= 5
-    assert metadata.num_rows == 240
-    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 64_000_000
-    assert highest < 200_000_000
+        assert len(list(files.folder.glob("*.events"))) >= 6
+        rows = 0
+        for _, batch in files.events():
+            highest = max(highest, pa.total_allocated_bytes() - before)
+            rows += batch.num_rows
+    assert rows == 240
+    assert highest < 120_000_000
 
 
-# What is durable
+def test_a_part_is_due_when_much_has_come_or_long_ago(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with staged(data, "network", HOUR) as files:
+        assert not files.is_due
+        files.add(2, events(1))
+        assert not files.is_due
+        monkeypatch.setattr("jetstream_pipeline.storage.staging._PART_SEC", 0.0)
+        assert files.is_due
+        files.checkpoint("one")
+        assert not files.is_due, "nothing came since"
+        files.add_rejected(rejected(b"a"))
+        assert files.is_due
+        monkeypatch.undo()
+        assert not files.is_due
+        files.add_rejected(rejected(bytes(40_000_000)))
+        assert files.is_due
+
 
 _DYING = """
 import os, signal, sys
@@ -158,6 +105,7 @@ from pathlib import Path
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline_tests.storage.test_staging import events, rejected
+from jetstream_pipeline_tests.disks import empty, flip_first, flip_last, flip_middle, lengthen, truncate
 from jetstream_pipeline_tests.windows import HOUR
 with staged(DataDirectory(Path(sys.argv[1])), "network", HOUR) as files:
     files.add(1, events(1, 2))
@@ -227,7 +175,7 @@ def test_a_run_that_begins_anew_finds_nothing_of_the_old_one(data: DataDirectory
         assert (files.state, sections(files), messages(files)) == ("new", [(1, "k3")], [])
 
 
-# What is damaged
+# What is damaged of it
 
 PARTS = 4
 
@@ -243,37 +191,6 @@ def stage_parts(data: DataDirectory) -> None:
 def part(data: DataDirectory, number: int, kind: str) -> Path:
     (path,) = data.staging.glob(f"network/*/{number:06}-*.{kind}")
     return path
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def empty(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def flip_first(path: Path) -> None:
-    flip(path, 0)
-
-
-def flip_middle(path: Path) -> None:
-    flip(path, path.stat().st_size // 2)
-
-
-def flip_last(path: Path) -> None:
-    flip(path, path.stat().st_size - 1)
-
-
-def flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def lengthen(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(b"\0")
 
 
 @pytest.mark.parametrize("number", range(1, PARTS + 1))
@@ -393,10 +310,11 @@ def stage_and_fail(data: DataDirectory) -> None:
 
 
 @contextmanager
-def aged(data: DataDirectory, hours_ago: int, days: float, stream: str = "network") -> Iterator[None]:
-    """A window as a run that died so many days ago has left it; the body runs while another one is at it."""
-    window = Window.hour(HOUR.start - timedelta(hours=hours_ago))
-    with staged(data, stream, window) as files:
+def aged(
+    data: DataDirectory, hours_ago: int, days: float, *, stream: str = "network", purpose: str = ""
+) -> Iterator[None]:
+    """A window as a run that died so many days ago has left it; while the body runs another one is at it."""
+    with staged(data, stream, Window.hour(HOUR.start - timedelta(hours=hours_ago)), purpose) as files:
         files.add(2, events(1))
         files.checkpoint("one")
         for path in (*files.folder.iterdir(), files.folder):
@@ -405,8 +323,16 @@ def aged(data: DataDirectory, hours_ago: int, days: float, stream: str = "networ
 
 
 def test_old_leftovers_are_swept_away_and_nothing_else_is(data: DataDirectory) -> None:
-    with aged(data, 0, days=4), aged(data, 1, days=2), aged(data, 2, days=4), aged(data, 3, days=4, stream="other"):
-        pass
+    for hours_ago, days, stream, purpose in (
+        (0, 4, "network", ""),
+        (1, 2, "network", ""),
+        (2, 4, "network", ""),
+        (3, 4, "other", ""),
+        (4, 4, "network", "verifying"),
+        (5, 4, "network", "verifying"),
+    ):
+        with aged(data, hours_ago, days, stream=stream, purpose=purpose):
+            pass
     with staged(data, "network", Window.hour(HOUR.start - timedelta(hours=2))) as files:
         files.checkpoint("gone on with")
     with settling(data, "network"):
@@ -416,12 +342,13 @@ def test_old_leftovers_are_swept_away_and_nothing_else_is(data: DataDirectory) -
     others = left(data, "other")
     with aged(data, 5, days=4):
         sweep(data, "network")
-    recent = ("2026-07-04-1300", "2026-07-04-1200", "2026-07-04-0900")
-    assert left(data) == {*recent, *(f"{name}.lock" for name in recent), "settling.lock"}
+    recent, busy = {"2026-07-04-1300", "2026-07-04-1200"}, {"2026-07-04-0900", "2026-07-04-0900-verifying"}
+    locks = {"settling.lock", *(f"{name}.lock" for name in (*recent, "2026-07-04-0900"))}
+    assert left(data) == {*recent, *busy, *locks}
     assert left(data, "other") == others
     assert {path: path.read_bytes() for path in data.lake.root.rglob("*.parquet")} == lake
     sweep(data, "network")
-    assert "2026-07-04-0900" not in left(data)
+    assert not left(data) & busy
 
 
 def test_a_sweep_where_nothing_was_ever_staged_is_no_failure(data: DataDirectory) -> None:

@@ -1,0 +1,156 @@
+"""A window's file: the same bytes for the same rows, within bounded memory, and what is damaged of it is noticed."""
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jetstream_pipeline.events.decode import decode
+from jetstream_pipeline.storage.errors import Damaged, StorageError
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
+from jetstream_pipeline.storage.window_file import write_window
+from jetstream_pipeline_tests.disks import empty, flip, flip_last, truncate
+from jetstream_pipeline_tests.windows import commit, store
+
+LONG = "x" * 1_000_000
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDirectory:
+    return DataDirectory(tmp_path)
+
+
+def events(*numbers: int) -> pa.RecordBatch:
+    return decode([commit('{"text":"hi"}', number=number) for number in numbers], "host").events
+
+
+def copied(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows in memory of their own, as they come from the network."""
+    return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in batch], schema=batch.schema)
+
+
+def describing(data: DataDirectory, seconds: float = 1.0) -> Callable[[Counts], WindowSummary]:
+    summary = store(data, [], seconds=seconds)
+    return lambda counts: summary.model_copy(update=counts.model_dump())
+
+
+def data_pages(path: Path) -> bytes:
+    content = path.read_bytes()
+    (footer,) = struct.unpack("<I", content[-8:-4])
+    return content[: -8 - footer]
+
+
+def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory) -> None:
+    """DuckDB opens a file once for its footer and once for its data: a replacement between the two goes unnoticed."""
+    texts = [commit('{"text":"%s"}' % ("x" * (number % 700)), number=number) for number in range(70_000)]
+    rows = decode(texts, "host").events
+    chance = random.Random(1)
+    written = []
+    for number in range(2):
+        batches, start = [], 0
+        while start < rows.num_rows:
+            size = chance.randint(1, 9_000)
+            batches.append(rows.slice(start, size))
+            start += size
+        written.append(data.root / f"{number}.parquet")
+        write_window(written[-1], batches, describing(data, seconds=10.0**number))
+    assert data_pages(written[0]) == data_pages(written[1])
+    assert pq.read_metadata(written[0]).num_row_groups == 2
+    assert pq.ParquetFile(written[0]).read().equals(pa.Table.from_batches([rows]))
+
+
+def test_many_small_batches_cost_little_more_than_their_rows(data: DataDirectory) -> None:
+    describe = describing(data)
+    rows = [events(number) for number in range(100)]
+    before = pa.total_allocated_bytes()
+    used = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal used
+        for number in range(5_000):
+            yield copied(rows[number % 100])
+        used = pa.total_allocated_bytes() - before
+
+    write_window(data.root / "events.parquet", batches(), describe)
+    assert pq.read_metadata(data.root / "events.parquet").num_rows == 5_000
+    assert 0 < used < 2_000_000
+
+
+def with_record(number: int) -> bytes:
+    return commit(f'{{"text":"{LONG}"}}', number=number)
+
+
+def with_payload(number: int) -> bytes:
+    return f'{{"did":"did:plc:a","time_us":{number},"kind":"identity","identity":{{"a":"{LONG}"}}}}'.encode()
+
+
+def with_key(number: int) -> bytes:
+    return commit("{}", number=number).replace(b'"rkey":"', b'"rkey":"' + LONG.encode())
+
+
+@pytest.mark.parametrize("message", [with_record, with_payload, with_key])
+def test_large_events_make_small_row_groups(data: DataDirectory, message: Callable[[int], bytes]) -> None:
+    batch = decode([message(number) for number in range(8)], "host").events
+    assert batch.num_rows == 8
+    describe, path = describing(data), data.root / "events.parquet"
+    before = pa.total_allocated_bytes()
+    highest = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal highest
+        for _ in range(30):
+            highest = max(highest, pa.total_allocated_bytes() - before)
+            yield copied(batch)
+
+    write_window(path, batches(), describe)
+    metadata = pq.read_metadata(path)
+    assert metadata.num_rows == 240
+    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 64_000_000
+    assert highest < 200_000_000
+
+
+def test_no_bit_that_flips_among_the_rows_is_read_as_data(data: DataDirectory) -> None:
+    path, chance = data.root / "events.parquet", random.Random(1)
+    rows = events(*range(3_000))
+    write_window(path, [rows], describing(data))
+    content, pages = path.read_bytes(), len(data_pages(path))
+    told = 0
+    for _ in range(100):
+        path.write_bytes(content)
+        flip(path, chance.randrange(len(b"PAR1"), pages))
+        try:
+            with reading(path) as file:
+                assert file.read().equals(pa.Table.from_batches([rows]))
+        except Damaged:
+            told += 1
+    assert told > 90
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_last])
+def test_a_file_that_does_not_say_what_it_is_is_damaged(data: DataDirectory, damage: Callable[[Path], None]) -> None:
+    path = data.root / "events.parquet"
+    written = write_window(path, [events(1)], describing(data))
+    assert read_summary(path) == written
+    damage(path)
+    with pytest.raises(Damaged, match=r"events\.parquet is damaged .*; delete it and replay"):
+        read_summary(path)
+
+
+def test_a_parquet_file_of_somebody_else_is_no_windows_file(data: DataDirectory) -> None:
+    data.root.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_batches([events(1)]), data.root / "events.parquet")
+    with pytest.raises(Damaged, match=r"events\.parquet is not a window's file"):
+        read_summary(data.root / "events.parquet")
+
+
+def test_what_cannot_be_read_is_not_taken_for_damaged(data: DataDirectory) -> None:
+    """It may be whole, and another try may read it."""
+    with pytest.raises(StorageError, match="cannot read") as caught:
+        read_summary(data.root / "events.parquet")
+    assert not isinstance(caught.value, Damaged)
