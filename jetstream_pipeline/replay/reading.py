@@ -30,8 +30,9 @@ from jetstream_pipeline.window import Window, from_us
 
 _SETTLE_SEC = 10.0
 """Silence after which what was kept back is decided by the events that there are."""
-_SILENCE_SEC = 60.0
-"""Silence after which a stream is left that could not be seen to pass the window's end."""
+_SILENCE_SEC = 180.0
+"""Silence after which a stream is left that could not be seen to pass the window's end. An old host may scan for a
+minute or two before it comes to something that a narrow filter lets through."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def replay_window(
     """Replay one window into `data`'s lake and return what its file says of itself.
 
     A run that died is gone on with. A host that no longer has the window's start is passed over while another one has.
-    A verified window stays as it is. `settle`: how long ago the window must have ended. `skew`: how far the hosts'
+    A window that was verified or repaired stays as it is: one host alone has no more than it. `settle`: how long ago the window must have ended. `skew`: how far the hosts'
     clocks may differ. `replace`: the stream's windows shall have this filter from now on, whatever they had before.
 
     InvalidInput where the stream's windows have another filter, NotSettled where the window ended too lately, Refused
@@ -57,7 +57,8 @@ def replay_window(
     with staged(data, stream, window) as files:
         if not replace and standing.exists():
             summary = read_summary(standing)
-            if summary.state is WindowState.VERIFIED and summary.fingerprint == subscription.fingerprint:
+            proved_by_others = summary.state is WindowState.VERIFIED or summary.repaired > 0
+            if proved_by_others and summary.fingerprint == subscription.fingerprint:
                 files.discard()
                 return summary
         source = Source(subscription, hosts, skew // _MICROSECOND, options or Options())

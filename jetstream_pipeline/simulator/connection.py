@@ -154,7 +154,7 @@ class Connection:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _page(self, minute: int, encoding: Encoding) -> Page:
-        """What of a page this subscriber needs. The present is left to whole pages, which are ready in time."""
+        """A page, or what this subscriber needs of it. The present is on whole pages: they are ready in time."""
         pages, timeline = self._host.pages, self._host.timeline
         dids = self._filter.dids if timeline.is_over(minute) else frozenset()
         page = await pages.page(minute, encoding, dids)
@@ -169,10 +169,11 @@ class Connection:
         announced = asked_us is not None and asked_us < timeline.oldest_us()
         if asked_us is not None and isinstance(fault, ServeEarly):
             cursor = max(FIRST_TIME_CURSOR, asked_us - int(fault.minutes * MINUTE_US))
-        by_place = fault is not None or announced or subscription.require_hello
-        dids = frozenset() if by_place or asked_us is None else self._filter.dids
+        # What is announced, a fault, and another filter before the first event want to know the exact place.
+        exact = asked_us is None or announced or fault is not None or subscription.require_hello
+        dids = frozenset() if exact else self._filter.dids
         position = await timeline.start(cursor, dids)
-        if dids and self._filter.dids != dids:
+        if not exact and self._filter.dids != dids:
             position = await timeline.start(cursor)
         if announced and subscription.encoding.wire is Wire.V2:
             await player.tell(outdated_cursor(await timeline.seq_at(position)))

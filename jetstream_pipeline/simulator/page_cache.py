@@ -42,7 +42,7 @@ class PageCache:
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, minute: int, encoding: Encoding = V1, dids: frozenset[str] = _EVERYBODY) -> Page:
-        """A page; or what there is on it of some repositories, which is cheap where that is little."""
+        """A page; for a subscriber to some repositories limited to these, unless the whole one is at hand."""
         page = self._cached((minute, encoding, _EVERYBODY)) or self._cached((minute, encoding, dids))
         return page if page is not None else await asyncio.shield(self._rendering((minute, encoding, dids)))
 

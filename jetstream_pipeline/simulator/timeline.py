@@ -41,7 +41,7 @@ class Timeline:
     async def start(self, cursor: int | None, dids: frozenset[str] = frozenset()) -> Position:
         """The first event for this cursor: never before the look-back, never after the live tip.
 
-        For a subscriber to some repositories, perhaps later, but not behind their first event."""
+        For a subscriber to some repositories it may be a later one, if none of theirs stands between."""
         now_us = self.now_us()
         if cursor is None or cursor > now_us:
             return await self._tip(now_us)
@@ -79,7 +79,7 @@ class Timeline:
 
     async def _at_time(self, time_us: int, dids: frozenset[str] = frozenset()) -> Position:
         minute = self._pages.feed.minute_of_time(time_us)
-        # A whole page is dear, and where nothing is wanted of it nobody asks for the place on it.
+        # To find the place on a page takes the whole page, and nothing on this one may be wanted.
         if dids and self.is_over(minute) and not (await self._pages.page(minute, dids=dids)).count:
             return Position(minute + 1, 0)
         page = await self._pages.page(minute)

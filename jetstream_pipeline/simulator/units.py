@@ -34,10 +34,9 @@ _OPEN_TO_THROWAWAYS = frozenset(
         "block",
     )
 )
-_SELDOM_A_THROWAWAY = 63
-"""A unit can only be a throwaway account's if its first word has none of these bits."""
-_NOT_BY_THE_LAST_WORD = tuple(number for number, role in enumerate(ROLES) if role.follows or number == _BIRTH)
-"""The roles whose accounts are not drawn among all established ones."""
+_ESTABLISHED = 63
+"""Whoever acts is an established account where a unit's first word has any of these bits, unless its role says who."""
+_SAY_WHO_ACTS = tuple(number for number, role in enumerate(ROLES) if role.follows or number == _BIRTH)
 _DIDS_KEPT = 4_000_000
 _OF_ACCOUNTS = frozenset(number for number, role in enumerate(ROLES) if role.follows in ("birth", "deactivation"))
 
@@ -116,12 +115,12 @@ class Units:
         return Unit(layout, position, role, index, words, account, None)
 
     def _dids(self, minute: int) -> Sequence[str]:
-        """Whose each unit of the minute is, in the order of their positions, at a fraction of the cost of the units."""
+        """Who acts at each position of the minute, at a third of what the units cost."""
         layout = self.schedule.layout(minute)
         words = list(self._randomness.outer_words(b"unit", minute, layout.count))
         dids = self._accounts.active_dids(last for _, last in words)
-        others = [position for position, (first, _) in enumerate(words) if not first & _SELDOM_A_THROWAWAY]
-        for role in _NOT_BY_THE_LAST_WORD:
+        others = [position for position, (first, _) in enumerate(words) if not first & _ESTABLISHED]
+        for role in _SAY_WHO_ACTS:
             others += [layout.position(role, index) for index in range(layout.number_of(role))]
         for position in others:
             dids[position] = self.at(minute, position).account.did
@@ -140,7 +139,7 @@ class Units:
 
     def _actor(self, minute: int, role: int, words: Words) -> Account:
         chance = words[0]
-        if not chance & _SELDOM_A_THROWAWAY and role in _OPEN_TO_THROWAWAYS:
+        if not chance & _ESTABLISHED and role in _OPEN_TO_THROWAWAYS:
             born = self.schedule.layout(minute - _YOUNGEST_MINUTES - (chance >> 6) % _LIFE_MINUTES)
             births = born.number_of(_BIRTH)
             if births:

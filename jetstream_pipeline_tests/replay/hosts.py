@@ -119,7 +119,7 @@ class _Connection:
         self.bytes_received = 0
 
     async def receive(self, timeout: float) -> list[bytes]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if self._messages or self._cut else 0.001)
         taken, self._messages = self._messages[: self._chunk], self._messages[self._chunk :]
         if not taken and self._cut:
             self.ended = "cut"

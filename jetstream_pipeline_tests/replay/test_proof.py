@@ -155,6 +155,21 @@ def test_what_a_host_forgets_between_two_connections_comes_from_another_one(
     assert not {commit.identity for commit in commits() if commit.time_us in sure} - set(found)
 
 
+@pytest.mark.parametrize(("beyond", "state"), [(0, "unproven"), (1, "unproven"), (2, "complete")])
+def test_the_end_is_shown_by_more_than_one_commit_beyond_it(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch, beyond: int, state: str
+) -> None:
+    monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 0.01)
+    host = ModelHost("silent")
+    later = [Commit(99 + number, 1, WINDOW.end_us + 60 * SECOND + number) for number in range(beyond)]
+    host.witness([*(commit for commit in commits() if commit.time_us < WINDOW.end_us - 60 * SECOND), *later])
+    with patch.object(server, "connected", Internet([host]).connected):
+        summary = replay(data, host.host)
+    assert summary.state == state
+    assert data.lake.events_path("network", WINDOW).exists() == (state == "complete")
+    assert data.lake.incomplete_path("network", WINDOW).exists() == (state == "unproven")
+
+
 def test_a_window_that_has_only_just_ended_is_not_replayed_yet(data: DataDirectory) -> None:
     now = datetime.now(UTC)
     last = Window.hour(now - timedelta(hours=1))
