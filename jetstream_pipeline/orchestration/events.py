@@ -6,9 +6,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.replay.replay import replay_window
@@ -35,7 +35,7 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
     )
     def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         window = Window.from_key(context.partition_key)
-        try:
+        with told_to_dagster():
             data = DataDirectory(settings.data_dir)
             summary = replay_window(
                 stream,
@@ -48,8 +48,6 @@ def events_asset(stream: str, subscription: Subscription, settings: Settings) ->
                 on_progress=logged(context, window),
             )
             refresh(data)
-        except PipelineError as error:
-            raise dg.Failure(str(error), allow_retries=error.passing) from error
         if not summary.state.is_whole:
             raise dg.Failure(
                 f"{window} is {summary.state}: {summary.reason}", metadata=window_metadata(summary), allow_retries=False

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -26,12 +26,10 @@ def table_asset(stream: str, table: Table, settings: Settings) -> dg.AssetsDefin
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10, jitter=dg.Jitter.FULL),
     )
     def build(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        try:
+        with told_to_dagster():
             data = DataDirectory(settings.data_dir)
             summary = build_table(table, stream, Window.from_key(context.partition_key), data.lake)
             refresh(data)
-        except PipelineError as error:
-            raise dg.Failure(str(error), allow_retries=error.passing) from error
         return dg.MaterializeResult(
             metadata={
                 "dagster/partition_row_count": summary.rows,

@@ -3,8 +3,8 @@ Dagster's."""
 
 import dagster as dg
 
-from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.orchestration.events import logged, window_metadata
+from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
@@ -27,7 +27,7 @@ def verification_job(stream: str, events: dg.AssetKey, settings: Settings) -> dg
     )
     def verify(context: dg.OpExecutionContext) -> None:
         window = Window.from_key(context.partition_key)
-        try:
+        with told_to_dagster():
             data = DataDirectory(settings.data_dir)
             report = verify_window(
                 stream,
@@ -39,8 +39,6 @@ def verification_job(stream: str, events: dg.AssetKey, settings: Settings) -> dg
                 on_progress=logged(context, window),
             )
             refresh(data)
-        except PipelineError as error:
-            raise dg.Failure(str(error), allow_retries=error.passing) from error
         path = data.lake.events_path(stream, window)
         metadata = window_metadata(report.summary, path) | _comparison(report)
         context.log_event(dg.AssetMaterialization(events, partition=context.partition_key, metadata=metadata))

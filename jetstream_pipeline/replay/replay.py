@@ -44,8 +44,9 @@ def replay_window(
     """Replay one window into `data`'s lake and return what its file says of itself.
 
     A run that died is gone on with. A host that no longer has the window's start is passed over while another one has.
-    A window that was verified or repaired stays as it is: one host alone has no more than it. `settle`: how long ago the window must have ended. `skew`: how far the hosts'
-    clocks may differ. `replace`: the stream's windows shall have this filter from now on, whatever they had before.
+    A window that was verified or repaired stays as it is: one host alone has no more than it. `settle`: how long ago
+    the window must have ended. `skew`: how far the hosts' clocks may differ. `replace`: the stream's windows shall have
+    this filter from now on, whatever they had before.
 
     InvalidInput where the stream's windows have another filter, NotSettled where the window ended too lately, Refused
     where every host refuses the request, JetstreamError where none can be reached, StorageError where the disk does not

@@ -143,10 +143,11 @@ async def test_require_hello_sends_nothing_before_the_first_update(start: Start,
 async def test_an_update_replaces_the_filter_from_the_present_position(start: Start, network: Network) -> None:
     simulator = start()
     begin = NOON_US - 60 * MINUTE_US
-    async with subscribed(simulator, f"cursor={begin}&wantedDids=did:plc:nobody") as connection:
+    async with subscribed(simulator, f"cursor={begin}&wantedCollections=com.example.none") as connection:
         await asyncio.sleep(0.1)
         await connection.send(options_update())
-        first = json.loads(await connection.recv())
+        while (first := json.loads(await connection.recv()))["kind"] != "commit":
+            pass
         assert first["time_us"] > begin
         following = list(network.events(first["time_us"], first["time_us"] + MINUTE_US))
         at = next(i for i, event in enumerate(following) if event.seq == first["cursor"])
