@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -61,6 +62,15 @@ def run(command: click.Command, name: str) -> None:
     except click.Abort:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; what is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        _drop_output()
+        click.echo(f"{name}: the system refuses: {error}; mend that and try again", err=True)
+        sys.exit(2)
+
+
+def _drop_output() -> None:
+    """Whoever read our output has seen enough, or there is no room for it: what is buffered must not fail at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

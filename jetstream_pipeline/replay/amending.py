@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.replay.merging import Insertions
 from jetstream_pipeline.replay.seams import Version, neighbours, version
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import fsync_path, told
+from jetstream_pipeline.storage.files import move, told
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.staging import settling
 from jetstream_pipeline.storage.summary import Counts, WindowSummary
 from jetstream_pipeline.storage.window_file import write_window
@@ -36,7 +35,7 @@ def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version,
 
 def rows(path: Path) -> Iterator[pa.RecordBatch]:
     """A window's events in stream order, a row group at a time."""
-    with told(path, "read"), pq.ParquetFile(path) as file:
+    with reading(path) as file:
         for number in range(file.num_row_groups):
             yield from file.read_row_group(number).cast(EVENT_SCHEMA).combine_chunks().to_batches()
 
@@ -62,10 +61,7 @@ def amend(
             with settling(data, stream):
                 if standing(data, stream, window) != found:
                     raise Changed(f"{stream} {window} was replaced meanwhile; try again")
-                os.replace(written, path)
-                fsync_path(path.parent)
+                move(written, path)
     except pa.ArrowException as error:
         raise StorageError(f"cannot write {written}: {error}") from error
-    finally:
-        written.unlink(missing_ok=True)
     return summary

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.hosts import Host
@@ -12,6 +14,7 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.reading import Progress, Source, read_window
 from jetstream_pipeline.replay.sealing import seal
 from jetstream_pipeline.replay.streams import claim
+from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged, sweep
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
@@ -56,17 +59,24 @@ def replay_window(
     claim(data, stream, subscription, replace=replace)
     standing = data.lake.events_path(stream, window)
     with staged(data, stream, window) as files:
-        if not replace and standing.exists():
-            summary = read_summary(standing)
-            proved_by_others = summary.state is WindowState.VERIFIED or summary.repaired > 0
-            if proved_by_others and summary.fingerprint == subscription.fingerprint:
-                files.discard()
-                return summary
+        if not replace and (summary := _proved_by_others(standing, subscription)):
+            files.discard()
+            return summary
         source = Source(subscription, hosts, skew // _MICROSECOND, options or Options())
         summary = seal(data, stream, window, files, read_window(window, source, files, on_progress))
         files.discard()
     sweep(data, stream)
     return summary
+
+
+def _proved_by_others(path: Path, subscription: Subscription) -> WindowSummary | None:
+    """What a window's file says of itself, where more than one host stands for it. One that is damaged is replayed."""
+    with suppress(Damaged):
+        if path.exists():
+            summary = read_summary(path)
+            proved = summary.state is WindowState.VERIFIED or summary.repaired > 0
+            return summary if proved and summary.fingerprint == subscription.fingerprint else None
+    return None
 
 
 def check_settled(window: Window, settle: timedelta) -> None:

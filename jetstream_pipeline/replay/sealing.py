@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from jetstream_pipeline.replay.evidence import Evidence
 from jetstream_pipeline.replay.seams import Seams, neighbours, version
 from jetstream_pipeline.replay.streams import check_claimed
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import fsync_path, make_directory, told
+from jetstream_pipeline.storage.files import move, told
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.staging import StagedWindow, settling
@@ -60,7 +59,7 @@ def _seal_whole(
             if tuple(map(version, neighbours(lake, stream, window))) != seams.versions:
                 continue
             _put(messages, data.quarantine_path(stream, window), summary)
-            _move(written, target)
+            move(written, target)
             emptied(lake.incomplete_path(stream, window), EVENT_SCHEMA, summary)
         return summary
 
@@ -81,7 +80,7 @@ def _seal_incomplete(
     written = files.folder / "events.parquet"
     summary = write_window(written, own, describe)
     _put(_write_messages(files), data.quarantine_path(stream, window), summary)
-    _move(written, data.lake.incomplete_path(stream, window))
+    move(written, data.lake.incomplete_path(stream, window))
     return summary
 
 
@@ -133,10 +132,4 @@ def _put(messages: Path | None, target: Path, summary: WindowSummary) -> None:
     if messages is None:
         emptied(target, QUARANTINE_SCHEMA, summary)
     else:
-        _move(messages, target)
-
-
-def _move(source: Path, target: Path) -> None:
-    make_directory(target.parent)
-    os.replace(source, target)
-    fsync_path(target.parent)
+        move(messages, target)

@@ -7,19 +7,19 @@ holds, and takes over what neither would hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.crossing import crossing
 from jetstream_pipeline.events.identity import IDENTITY_COLUMNS, identities
 from jetstream_pipeline.replay.edges import Section
+from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.lake import Lake
+from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.window import Window
 
@@ -50,10 +50,8 @@ class Seams:
         before, after = neighbours(lake, stream, window)
         versions = version(before), version(after)
         seams = cls(window, skew_us, versions=versions)
-        if _is_usable(before, fingerprint):
-            seams.previous = _identities(_last_rows(before, window.start_us - 2 * skew_us))
-        if _is_usable(after, fingerprint):
-            seams.following = _identities(_first_rows(after, window.end_us + 2 * skew_us))
+        seams.previous = _held(_last_rows, before, window.start_us - 2 * skew_us, fingerprint)
+        seams.following = _held(_first_rows, after, window.end_us + 2 * skew_us, fingerprint)
         return seams
 
     def settle(self, events: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -97,18 +95,23 @@ def version(path: Path) -> Version:
     return status.st_ino, status.st_mtime_ns
 
 
-def _is_usable(path: Path, fingerprint: str) -> bool:
-    """A neighbour of another filter, or one that cannot be read, has no say."""
+def _held(
+    rows: Callable[[Path, int], Sequence[pa.RecordBatch]], path: Path, moment_us: int, fingerprint: str
+) -> pa.Array | None:
+    """What a neighbour holds near a moment. One of another filter has no say, nor has one that is damaged: it settles
+    with this window when it is replayed. One that cannot be read just now is a failure."""
     try:
-        return path.exists() and read_summary(path).fingerprint == fingerprint
-    except PipelineError:
-        return False
+        if path.exists() and read_summary(path).fingerprint == fingerprint:
+            return _identities(rows(path, moment_us))
+    except Damaged:
+        pass
+    return None
 
 
 def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
     """The row groups at a window's end that reach back to `since_us`."""
     found: list[pa.RecordBatch] = []
-    with pq.ParquetFile(path) as file:
+    with reading(path) as file:
         for number in reversed(range(file.num_row_groups)):
             found = [*file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches(), *found]
             if found and crossing(found[0], since_us, final=True).before >= _WELL_BEFORE:
@@ -119,7 +122,7 @@ def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
 def _first_rows(path: Path, until_us: int) -> Sequence[pa.RecordBatch]:
     """The row groups at a window's beginning that reach to `until_us`."""
     found: list[pa.RecordBatch] = []
-    with pq.ParquetFile(path) as file:
+    with reading(path) as file:
         for number in range(file.num_row_groups):
             found += file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches()
             if found and crossing(found[-1], until_us).passed:

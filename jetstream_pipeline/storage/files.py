@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +60,21 @@ def replacing(target: Path) -> Iterator[Path]:
             fsync_path(target.parent)
     finally:
         _remove(temporary)
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a durable file in `target`'s place in one step, from another file system too."""
+    make_directory(target.parent)
+    with told(target, "write"):
+        try:
+            os.replace(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)
+            source.unlink()
+        fsync_path(target.parent)
 
 
 def _remove_stale(target: Path) -> None:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.wires import Wire
-from jetstream_pipeline.storage.files import replacing, told
+from jetstream_pipeline.storage.files import replacing
+from jetstream_pipeline.storage.parquet import reading
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -67,7 +68,7 @@ def quarantined(
 
 def read(path: Path) -> pa.Table:
     """The rows of a quarantine file."""
-    with told(path, "read"), pq.ParquetFile(path) as file:
+    with reading(path) as file:
         rows = file.read()
     if "wire" not in rows.column_names:
         rows = rows.append_column("wire", pa.nulls(rows.num_rows, pa.string()))
@@ -76,7 +77,7 @@ def read(path: Path) -> pa.Table:
 
 def rewrite(path: Path, rows: pa.Table) -> None:
     """Replace a quarantine file's rows. A file without any stays: a query that has just listed it still finds it."""
-    with pq.ParquetFile(path) as file:
+    with reading(path) as file:
         metadata = file.schema_arrow.metadata
     with replacing(path) as temporary:
         pq.write_table(rows.replace_schema_metadata(metadata), temporary)

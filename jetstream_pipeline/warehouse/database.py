@@ -73,6 +73,8 @@ def _write(path: Path, script: list[str]) -> None:
             connection.execute("USE warehouse")
             connection.execute(";\n".join(script))
             connection.execute(f"CREATE MACRO {_VERSION_MACRO}() AS {literal(_version(script))}")
+            # Where there is no room for it, closing would say nothing and leave a file without views.
+            connection.execute("CHECKPOINT warehouse")
     except duckdb.Error as error:
         raise StorageError(f"cannot make the views to query: {str(error).splitlines()[0]}") from error
 

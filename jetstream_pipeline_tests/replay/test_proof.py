@@ -228,3 +228,13 @@ def test_the_view_says_all_that_the_proof_says(stack: ExitStack, data: DataDirec
     assert (row["host"], row["wire"], row["version"]) == (summary.host, "v2", summary.version)
     assert row["first_time"] == summary.first_time
     assert row["verifications"] == []
+
+
+def test_a_damaged_window_is_mended_by_replaying_it(stack: ExitStack, data: DataDirectory) -> None:
+    host = serving(stack)
+    path = data.lake.events_path("network", WINDOW)
+    replay(data, host)
+    sound = pq.ParquetFile(path).read()
+    path.write_bytes(path.read_bytes()[:-100])
+    assert replay(data, host).state is WindowState.COMPLETE
+    assert pq.ParquetFile(path).read().equals(sound)

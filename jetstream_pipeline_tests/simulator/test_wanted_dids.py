@@ -37,6 +37,7 @@ _OFFSET = Witness(offset=timedelta(seconds=-7), seq_offset=999, seed=40)
 _JITTERY = Witness(offset=timedelta(seconds=3), jitter=timedelta(seconds=4), seq_offset=12_345, imported=0.3, seed=5)
 _SILENCE_SEC = 0.3
 _GROUPS = 12
+_EDGE = 5
 
 both_wires = pytest.mark.parametrize("path", [V1, V2])
 
@@ -70,6 +71,11 @@ def some_dids(events: Sequence[SimulatedEvent]) -> list[str]:
     return [by_number[-1], by_number[0], by_number[1], born, _NOBODY]
 
 
+def moment(events: Sequence[SimulatedEvent], near: int) -> int:
+    """The place of an event that is later than all before it."""
+    return next(at for at in range(near, len(events)) if events[at].time_us > max(e.time_us for e in events[:at]))
+
+
 @pytest.fixture(scope="module")
 def events(network: Network) -> list[SimulatedEvent]:
     return list(network.events(_FROM, NOON_US))
@@ -96,8 +102,9 @@ def test_the_parts_of_a_page_are_the_page(network: Network, make: Callable[[Netw
     for minute in range(_NOON - 2, _NOON + 3):
         page = feed.page(minute)
         everybody = sorted({event.did for near in (minute - 1, minute, minute + 1) for event in feed.page(near)})
-        for group in range(_GROUPS):
-            dids = frozenset(everybody[group::_GROUPS])
+        groups = [frozenset(everybody[group::_GROUPS]) for group in range(_GROUPS)]
+        at_the_edges = [frozenset({event.did}) for event in (*page[:_EDGE], *page[-_EDGE:])]
+        for dids in (*groups, *at_the_edges):
             assert feed.part(minute, dids) == of(list(dids), page)
         assert feed.part(minute, frozenset(everybody)) == page
         assert not feed.part(minute, frozenset({_NOBODY}))
@@ -303,8 +310,9 @@ async def test_a_made_up_post_before_all_others_stands_at_the_cursor(
     start: Start, events: list[SimulatedEvent]
 ) -> None:
     simulator = start(faults=Faults(script=(Oversized(0, 5_000),)))
-    async with subscribed(simulator, query(V1, [_NOBODY], events[700].seq)) as connection:
-        assert json.loads(await connection.recv())["cursor"] == events[700].seq - 1
+    first = events[moment(events, 700)]
+    async with subscribed(simulator, query(V1, [_NOBODY], first.time_us)) as connection:
+        assert json.loads(await connection.recv())["cursor"] == first.seq - 1
 
 
 async def test_connections_are_cut_after_so_many_of_its_events_or_at_one(
@@ -332,17 +340,15 @@ async def test_a_cut_before_the_first_event_waits_for_no_event_of_these(start: S
 async def test_a_crash_strikes_at_the_event_that_was_sent_last(
     start: Start, network: Network, events: list[SimulatedEvent], path: str, after: int
 ) -> None:
-    dids, lost = some_dids(events), 700
-    begin = events[2_000].seq
-    mine = of(dids, [event for event in events if event.seq >= begin])
+    dids, lost = some_dids(events) if after else [_NOBODY], 700
+    first = events[moment(events, 2_000)]
+    mine = of(dids, events[events.index(first) :])
     simulator = start(faults=Faults(script=(Crash(after, lost),)))
-    async with subscribed(simulator, query(path, dids, begin), path=path) as connection:
+    async with subscribed(simulator, query(path, dids, first.time_us), path=path) as connection:
         received, _ = await until_the_end(connection)
     assert received == spelled(path, mine[:after])
     before = list(network.events(NOON_US - 15 * MINUTE_US, NOON_US))
-    struck = next(at for at, event in enumerate(before) if event.seq >= begin)
-    if after:
-        struck = before.index(mine[after - 1]) + 1
+    struck = before.index(mine[after - 1]) + 1 if after else before.index(first)
     now = list(simulator.events(NOON_US - 15 * MINUTE_US, NOON_US))
     changed = [at for at, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
     assert changed[0] == struck - lost
@@ -382,8 +388,9 @@ async def test_an_update_before_the_first_event_applies_from_the_cursor_on(
 ) -> None:
     simulator = start()
     dids = some_dids(events)
-    for begin in (0, 700):
-        async with subscribed(simulator, f"{query(V1, [_NOBODY], events[begin].seq)}&requireHello=true") as connection:
+    begin = moment(events, 700)
+    for cursor in (events[begin].seq, events[begin].time_us):
+        async with subscribed(simulator, f"{query(V1, [_NOBODY], cursor)}&requireHello=true") as connection:
             await silence(connection)
             await connection.send(options_update(wantedDids=dids))
             expected = spelled(V1, of(dids, events[begin:]))
@@ -393,20 +400,20 @@ async def test_an_update_before_the_first_event_applies_from_the_cursor_on(
 async def test_an_update_applies_to_the_rest_of_a_page(
     busy_network: Network, busy_events: list[SimulatedEvent], clock: Clock
 ) -> None:
-    """The first filter wants everybody on the first page; while that comes slowly, it is replaced."""
+    """The first filter wants half of the first page; while that comes slowly, it is replaced."""
     clock.now_us = NOON_US + 4 * MINUTE_US
-    everybody = sorted({event.did for event in busy_events[:6_000]})
+    half = sorted({event.did for event in busy_events[:6_000]})[::2]
     blocks = [event for event in busy_events if event.collection in (None, "app.bsky.graph.block")]
     simulator = Simulator(busy_network, clock=clock, faults=Faults(script=(Slow(1_000_000),)))
     with running(simulator):
         async with subscribed(simulator, f"cursor={NOON_US}&requireHello=true", max_queue=None) as connection:
-            await connection.send(options_update(wantedDids=everybody))
+            await connection.send(options_update(wantedDids=half))
             received = await receive(connection, 1)
             await connection.send(options_update(wantedCollections=["app.bsky.graph.block"]))
             async with asyncio.timeout(60):
                 while received[-1] != blocks[-1].message:
                     received.append(await connection.recv(decode=False))
-    mine = of(everybody, busy_events)
+    mine = of(half, busy_events)
     compared = enumerate(zip(mine, received, strict=False))
     sent = next(number for number, (event, message) in compared if event.message != message)
     assert 0 < sent < len(mine)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.files import Lock, locked, replacing
+from jetstream_pipeline.storage.files import Lock, locked, move, replacing
+from jetstream_pipeline_tests import disks
 from jetstream_pipeline_tests.disks import read_only, small
 
 BUSY = WindowBusy("somebody has it")
@@ -184,3 +185,15 @@ def test_many_who_remove_the_lock_each_time_are_never_two(tmp_path: Path) -> Non
         list(pool.map(work, range(8)))
     assert most == 1
     assert entries(tmp_path) == []
+
+
+def test_a_file_is_put_in_place_from_another_file_system_too(tmp_path: Path) -> None:
+    elsewhere, target = tmp_path / "elsewhere", tmp_path / "lake" / "file"
+    elsewhere.mkdir()
+    with disks.small(elsewhere, 100):
+        for content in ("old", "new"):
+            (elsewhere / "file").write_text(content)
+            move(elsewhere / "file", target)
+            assert target.read_text() == content
+            assert not list(elsewhere.iterdir())
+    assert list(target.parent.iterdir()) == [target]
