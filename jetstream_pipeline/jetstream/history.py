@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,8 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 
 _EVENTS = 50
 _SECONDS = 15.0
+_PATIENCE_SEC = 1.0
+"""For more events, when there are enough to tell."""
 _LONGEST_SILENCE = 20
 """Times the mean distance of two events: a network that is silent for longer has been cut off."""
 _LEAST_SILENCE_US = 1_000_000
@@ -28,10 +31,12 @@ async def missing(server: Server, cursor: int) -> Gap | None:
     """
     seen: list[pa.RecordBatch] = []
     async with aclosing(server.look(Subscription(), cursor, _SECONDS)) as looking:
-        async for events in looking:
-            seen.append(events)
-            if sum(batch.num_rows for batch in seen) >= _EVENTS:
-                break
+        with suppress(TimeoutError):
+            while (number := sum(batch.num_rows for batch in seen)) < _EVENTS:
+                async with asyncio.timeout(_PATIENCE_SEC if number >= _FIRST else None):
+                    if (events := await anext(looking, None)) is None:
+                        break
+                seen.append(events)
     times = pa.Table.from_batches(seen)["time_us"].slice(0, _EVENTS) if seen else ()
     if not len(times):
         raise JetstreamError(f"{server.host.name} sends nothing, not even without a filter")
