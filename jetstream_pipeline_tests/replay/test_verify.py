@@ -30,12 +30,12 @@ from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window
 
-NETWORK = Network(rate=8)
+NETWORK = Network(rate=4)
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 EVENTS = list(NETWORK.events(WINDOW.start_us, WINDOW.end_us))
 AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
 BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
-SURE = slice(700, -700)
+SURE = slice(350, -350)
 """Without the events so close to the window's edges that hosts' clocks put them on either side."""
 
 

@@ -101,7 +101,7 @@ def test_the_parts_of_a_page_are_the_page(network: Network, make: Callable[[Netw
     feed = make(network)
     for minute in range(_NOON - 2, _NOON + 3):
         page = feed.page(minute)
-        everybody = sorted({event.did for near in (minute - 1, minute, minute + 1) for event in feed.page(near)})
+        everybody = sorted({event.did for near in (minute - 1, minute, minute + 1) for event in network.page(near)})
         groups = [frozenset(everybody[group::_GROUPS]) for group in range(_GROUPS)]
         at_the_edges = [frozenset({event.did}) for event in (*page[:_EDGE], *page[-_EDGE:])]
         for dids in (*groups, *at_the_edges):
@@ -406,7 +406,8 @@ async def test_an_update_applies_to_the_rest_of_a_page(
     blocks = [event for event in busy_events if event.collection in (None, "app.bsky.graph.block")]
     simulator = Simulator(busy_network, clock=clock, faults=Faults(script=(Slow(1_000_000),)))
     with running(simulator):
-        async with subscribed(simulator, f"cursor={NOON_US}&requireHello=true", max_queue=None) as connection:
+        asked = f"cursor={busy_events[0].seq}&requireHello=true"
+        async with subscribed(simulator, asked, max_queue=None) as connection:
             await connection.send(options_update(wantedDids=half))
             received = await receive(connection, 1)
             await connection.send(options_update(wantedCollections=["app.bsky.graph.block"]))
