@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.errors import Gap
+from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
-from jetstream_pipeline.replay.sealing import seal
+from jetstream_pipeline.replay.sealing import Place, seal
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import staged
@@ -34,7 +35,7 @@ def store(
         files.add(Section.WINDOW, decoded.events)
         if rejected:
             files.add_rejected(quarantined(rejected, received_at=window.end, host="host", wire=Wire.V1))
-        summary = seal(data, stream, window, files, evidence(window, state, seconds))
+        summary = seal(Place(data, stream, window, Subscription(), True), files, evidence(window, state, seconds))
         files.discard()
     return summary
 

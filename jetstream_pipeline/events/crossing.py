@@ -7,6 +7,7 @@ so that two windows that meet there agree, wherever they began to read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,6 +17,9 @@ _MAJORITY = 3
 """Of five."""
 _MAX_HELD = 4096
 """Events after which a passage is taken for one, however few commits they are of."""
+
+
+Commit = tuple[str, str | int]
 
 
 class Crossing(NamedTuple):
@@ -32,36 +36,42 @@ def crossing(events: pa.RecordBatch, moment_us: int, *, final: bool = False) -> 
     behind it, or `final`, which lets those decide that are there.
     """
     late = pc.greater_equal(events["time_us"], moment_us)
-    start = 0
-    while (found := pc.index(late.slice(start), True).as_py()) >= 0:
-        candidate = start + found
-        agreed = _agreed(events, late, candidate, final)
+    first = pc.index(late, True).as_py()
+    if first < 0:
+        return Crossing(events.num_rows, False)
+    commits = commits_of(events.slice(first))
+    votes = late.slice(first).to_pylist()
+    refuted: set[Commit] = set()
+    for candidate, (commit, is_late) in enumerate(zip(commits, votes, strict=True)):
+        if not is_late or commit in refuted:
+            continue
+        agreed = _agreed(commits, votes, candidate, final)
         if agreed is None:
-            return Crossing(candidate, False)
+            return Crossing(first + candidate, False)
         if agreed:
-            return Crossing(candidate, True)
-        start = candidate + 1
+            return Crossing(first + candidate, True)
+        refuted.add(commit)
     return Crossing(events.num_rows, False)
 
 
-def _agreed(events: pa.RecordBatch, late: pa.Array, candidate: int, final: bool) -> bool | None:
+def _agreed(commits: Sequence[Commit], late: Sequence[bool], candidate: int, final: bool) -> bool | None:
     """Whether the commits after the candidate lie past the moment too; None where too few have come."""
-    own = last = _commit(events, candidate)
+    own = last = commits[candidate]
     votes = {True: 0, False: 0}
-    for index in range(candidate + 1, events.num_rows):
-        commit = _commit(events, index)
+    end = candidate + _MAX_HELD
+    for commit, vote in zip(commits[candidate + 1 : end], late[candidate + 1 : end], strict=True):
         if commit in (own, last):
             continue
         last = commit
-        vote = late[index].as_py()
         votes[vote] += 1
         if votes[vote] == _MAJORITY:
             return vote
-    if final or events.num_rows - candidate > _MAX_HELD:
+    if final or len(commits) >= end:
         return votes[True] >= votes[False]
     return None
 
 
-def _commit(events: pa.RecordBatch, index: int) -> tuple[str, str | int]:
-    """The operations of one commit share its time, right or wrong: they have one vote."""
-    return events["did"][index].as_py(), events["rev"][index].as_py() or events["time_us"][index].as_py()
+def commits_of(events: pa.RecordBatch) -> list[Commit]:
+    """The commit of each event, an account's change being one too: its operations share a time, right or wrong."""
+    columns = (events[name].to_pylist() for name in ("did", "rev", "time_us"))
+    return [(did, rev or time_us) for did, rev, time_us in zip(*columns, strict=True)]

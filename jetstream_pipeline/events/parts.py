@@ -11,6 +11,9 @@ import pyarrow as pa
 from jetstream_pipeline.events.decode import Rejected
 from jetstream_pipeline.events.schema import NO_EVENTS
 
+_CROWD = 4_096
+_CROWD_BYTES = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Part:
@@ -18,6 +21,12 @@ class Part:
 
     events: pa.RecordBatch = field(default_factory=lambda: NO_EVENTS)
     rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it holds so many messages that are no events that it must not be kept back any longer."""
+        size = sum(len(message.message) for message in self.rejected)
+        return len(self.rejected) > _CROWD or size > _CROWD_BYTES
 
     def joined(self, more: Part) -> Part:
         """Both parts as one."""

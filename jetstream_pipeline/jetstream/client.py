@@ -53,7 +53,7 @@ _CLAMPED = "OutdatedCursor"
 @dataclass(frozen=True)
 class Batch:
     """What came since the last one: new events in stream order and the messages between them that are none, from where,
-    and the seconds of silence so far."""
+    and the seconds since anything new came."""
 
     part: Part
     host: str
@@ -160,9 +160,9 @@ class StreamClient:
         """Whether the error says what to do otherwise, and asking again at once makes sense."""
         match error:
             case OtherNumbers():
-                resumption.distrust_numbers()
+                return resumption.distrust_numbers()
             case CursorTooOld() if resumption.begun:
-                resumption.distrust_numbers()
+                return resumption.distrust_numbers()
             case CursorTooOld():
                 server.refused = Refused(f"{error}; begin at a later cursor, or at a time")
                 return False
@@ -186,8 +186,6 @@ class StreamClient:
         if self._missing and all(one in self._missing for one in willing):
             self._take_gap()
             return
-        if isinstance(error, _Stalled):
-            return
         self._failures += 1
         rounds, asked = divmod(self._failures, len(willing))
         limit = self._limit(error)
@@ -195,7 +193,7 @@ class StreamClient:
             if not self._missing:
                 raise error
             self._take_gap()
-        if rounds and not asked:
+        if rounds and not asked and not isinstance(error, _Stalled):
             pause = min(_FIRST_PAUSE_SEC * 2 ** min(rounds - 1, 10), _MAX_PAUSE_SEC)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
@@ -231,6 +229,7 @@ class StreamClient:
             beginning = self._beginning(server, resumption, cursor)
             quiet = 0.0
             while True:
+                waiting_since = time.monotonic()
                 messages = await connection.receive(_TICK_SEC)
                 self.bytes_received = bytes_before + connection.bytes_received
                 if not messages:
@@ -243,15 +242,23 @@ class StreamClient:
                     if ended:
                         break
                     if quiet >= self.stall_sec:
-                        raise _Stalled(server.host, quiet, await server.shows_life())
+                        await self._doubt(server, quiet)
+                        quiet = 0.0
                     continue
-                quiet = self._silence = 0.0
+                quiet = 0.0
                 self.messages_received += len(messages)
+                self._silence += time.monotonic() - waiting_since
                 async for decoded in self._decoded(messages, server, beginning):
                     part = await self._new(decoded, server, resumption, beginning)
-                    yield Batch(part, server.host.name, server.wire, 0.0)
+                    yield Batch(part, server.host.name, server.wire, self._silence)
         server.ended(connection)
         self._end(f"{server.host.name}: {connection.ended}")
+
+    async def _doubt(self, server: Server, quiet: float) -> None:
+        """_Stalled, unless a host that lives may still be scanning a span: that scan would only begin anew."""
+        alive = await server.shows_life()
+        if not (alive and self.span):
+            raise _Stalled(server.host, quiet, alive)
 
     def _beginning(self, server: Server, resumption: Resumption, cursor: int | None) -> _Beginning:
         recent = resumption.recent if resumption.begun else None
@@ -301,8 +308,9 @@ class StreamClient:
             part = replace(part, rejected=new)
             resumption.recent.reject(new)
         if len(fresh) > repeats:
+            self._silence = 0.0
             self.stall_sec = max(self.stall_sec / 2, _FIRST_STALL_SEC)
-        self._progress += len(fresh) - repeats + len(part.rejected)
+        self._progress += len(fresh) - repeats
         keep = pa.array(fresh, pa.bool_())
         return part.filtered((keep if self.span else pc.and_(keep, self.subscription.mask(part.events))).to_pylist())
 

@@ -19,6 +19,8 @@ SHORT_NAMES = {
 
 PUBLIC_HOSTS = tuple(SHORT_NAMES.values())
 
+_PORTS = {"ws": 80, "wss": 443}
+
 
 @dataclass(frozen=True)
 class Host:
@@ -46,7 +48,8 @@ class Host:
             raise InvalidInput(
                 f"{text!r} is not a host; write a short name (us-east-1), a host name, ws://HOST:PORT or wss://HOST"
             )
-        name = parts.hostname if port is None else f"{parts.hostname}:{port}"
+        host = parts.hostname.rstrip(".")
+        name = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
         return cls(name, f"{parts.scheme}://{parts.netloc}")
 
     @property

@@ -21,7 +21,6 @@ REWIND_US = 5_000_000
 HOST_SKEW_US = 30_000_000
 """How much earlier another host may have witnessed an event, where nobody says otherwise."""
 _TOLD_GAP_US = 600_000_000
-_MAX_HELD_REJECTED = 4_096
 _REWIND_SEQS = 5_000
 """More than the 4,096 that a host may hand out again after a crash."""
 
@@ -86,9 +85,10 @@ class Resumption:
     def opening(self, cursor: int | None) -> Opening:
         return Opening(cursor, self.recent if self.begun else None)
 
-    def distrust_numbers(self) -> None:
-        """Go on by time: the host hands out its numbers anew, or no longer has them."""
-        self._numbers = None
+    def distrust_numbers(self) -> bool:
+        """Go on by time: the host hands out its numbers anew, or no longer has them. Whether that changes anything."""
+        had_numbers, self._numbers = self._numbers is not None, None
+        return had_numbers
 
     def saw(self, events: pa.RecordBatch, host: Host) -> list[bool]:
         """Which of the events are new."""
@@ -130,7 +130,7 @@ class Opening:
                 self._begun = True
             return part
         part = self._undecided.joined(part)
-        return self._begin(part, self._time, final=len(part.rejected) > _MAX_HELD_REJECTED)
+        return self._begin(part, self._time, final=part.is_crowded)
 
     def settle(self) -> Part:
         """What was kept back until more comes, when nothing does."""

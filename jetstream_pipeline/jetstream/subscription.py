@@ -58,7 +58,7 @@ class Subscription:
 
     @property
     def fingerprint(self) -> str:
-        """The filter's identity: equal exactly where the same events are let through."""
+        """The filter's identity: the same for the same names in any order."""
         parts = [sorted(set(self.collections)), sorted(set(self.dids))]
         if self.wanted_kinds != KINDS:
             parts.append(list(self.wanted_kinds))

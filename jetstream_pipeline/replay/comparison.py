@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,9 @@ _NAMED = 20
 """Of the collections and repositories that are lacking most."""
 _BLIND_SHARE = 0.001
 _BLIND_EVENTS = 10
+_NAMES = ("did", "kind", "collection")
+_DIGEST = pa.binary(16)
+_ROWS_AT_ONCE = 262_144
 
 
 class Lack(BaseModel):
@@ -82,27 +86,85 @@ def compare(
     """Hold the rows of a window's file against what a second host sent of the window and around it.
 
     What either host's clock may have moved over an edge is left out of account where nobody can tell on which side it
-    belongs.
+    belongs. Of each event little is kept in memory, all of it only of those that the window lacks.
     """
-    seen = [(identities(batch), batch["did"], _sure(section, batch, seams)) for section, batch in there()]
-    there_ids = _concatenated(pa.string(), [ids for ids, _, _ in seen])
-    lacking_there, here_ids = _Lacking(), []
-    for batch in here:
-        ids = identities(batch)
-        here_ids.append(ids)
-        sure = pc.invert(_taken_over(batch, seams))
-        lacking_there.of += pc.sum(sure).as_py() or 0
-        lacking_there.add(batch.filter(pc.and_(sure, pc.invert(pc.is_in(ids, value_set=there_ids)))))
-    rows = pc.index_in(there_ids, value_set=_concatenated(pa.string(), here_ids))
-    sure = _concatenated(pa.bool_(), [sure for _, _, sure in seen])
+    there_ids, sure = _second_hosts(there(), seams)
+    here_ids, lacking_there = _held_against(here, there_ids, seams)
+    rows = pc.index_in(there_ids, value_set=here_ids)
     wanted = pc.and_(sure, pc.is_null(rows))
-    missing = pa.Table.from_batches(_filtered((batch for _, batch in there()), wanted), EVENT_SCHEMA)
     lacking_here = _Lacking(of=pc.sum(sure).as_py() or 0)
-    for batch in missing.to_batches():
+    missing = []
+    if pc.any(wanted).as_py():
+        missing = list(_filtered((batch for _, batch in there()), wanted))
+    for batch in missing:
         lacking_here.add(batch)
-    dids = _concatenated(pa.string(), [dids for _, dids, _ in seen])
-    inserted = Insertions(missing, places(dids.to_pylist(), rows.to_pylist(), wanted.to_pylist()))
+    events = pa.Table.from_batches(missing, EVENT_SCHEMA)
+    inserted = Insertions(events, _places((batch for _, batch in there()), events, rows, wanted))
     return Comparison(lacking_here.told(), lacking_there.told(), inserted)
+
+
+def _second_hosts(batches: Iterable[tuple[int, pa.RecordBatch]], seams: Seams) -> tuple[pa.Array, pa.Array]:
+    """A second host's events, and which of them belong to the window, whatever the hosts' clocks say."""
+    kept, within = [], []
+    for section, batch in batches:
+        kept.append(_digests(identities(batch)))
+        within.append(_clear_of_edges(section, batch, seams))
+    ids, sure = _concatenated(_DIGEST, kept), _concatenated(pa.bool_(), within)
+    for neighbour in (seams.previous, seams.following):
+        if neighbour is not None:
+            sure = pc.and_(sure, pc.invert(pc.is_in(ids, value_set=_digests(neighbour))))
+    return ids, sure
+
+
+def _held_against(here: Iterable[pa.RecordBatch], there: pa.Array, seams: Seams) -> tuple[pa.Array, _Lacking]:
+    """The window's own events, and what of them is not `there`."""
+    kept, lacking = [], _Lacking()
+    for table in _gathered(_described(batch, seams) for batch in here):
+        kept += table["id"].chunks
+        lacking.of += pc.sum(table["sure"]).as_py() or 0
+        lacks = pc.and_(table["sure"], pc.invert(pc.is_in(table["id"], value_set=there)))
+        for batch in table.filter(lacks).to_batches():
+            lacking.add(batch)
+    return _concatenated(_DIGEST, kept), lacking
+
+
+def _described(batch: pa.RecordBatch, seams: Seams) -> pa.RecordBatch:
+    """What is asked of an event of the window, without what it says."""
+    columns = {name: batch[name] for name in _NAMES}
+    columns |= {"id": _digests(identities(batch)), "sure": pc.invert(_taken_over(batch, seams))}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Many rows at once: to look rows up costs as much as to learn where they are looked up."""
+    waiting, rows = [], 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _places(there: Iterable[pa.RecordBatch], missing: pa.Table, rows: pa.Array, wanted: pa.Array) -> list[int]:
+    """Where what is `missing` goes; `rows` says where each of the second host's events stands, `wanted` which do not."""
+    if not missing.num_rows:
+        return []
+    lacking = pc.unique(missing["did"])
+    numbers = _concatenated(pa.int32(), [pc.index_in(batch["did"], value_set=lacking) for batch in there])
+    follows = pc.fill_null(pc.add(pc.fill_null_forward(rows), 1), 0)
+    of_lacking = pc.is_valid(numbers)
+    columns = (pc.filter(column, of_lacking).to_pylist() for column in (numbers, rows, follows, wanted))
+    return places(*columns)
+
+
+def _digests(ids: pa.Array) -> pa.Array:
+    """Identities in little room. Strangers choose what an event says: no two must be made to look the same."""
+    texts = ids.cast(pa.large_binary()).to_pylist()
+    content = b"".join([blake2b(text, digest_size=_DIGEST.byte_width).digest() for text in texts])
+    return pa.Array.from_buffers(_DIGEST, len(texts), [None, pa.py_buffer(content)])
 
 
 def _concatenated(kind: pa.DataType, arrays: Sequence[pa.Array]) -> pa.Array:
@@ -116,19 +178,15 @@ def _filtered(batches: Iterable[pa.RecordBatch], wanted: pa.Array) -> Iterator[p
         start += batch.num_rows
 
 
-def _sure(section: int, batch: pa.RecordBatch, seams: Seams) -> pa.Array:
-    """Which events of the second host belong to the window, whatever the hosts' clocks say."""
+def _clear_of_edges(section: int, batch: pa.RecordBatch, seams: Seams) -> pa.Array:
+    """Which events lie within the window, and not near an edge where there is no neighbour that says whose they are."""
     if section != Section.WINDOW:
         return pa.repeat(pa.scalar(False), batch.num_rows)
-    sure = pa.repeat(pa.scalar(True), batch.num_rows)
-    ids = identities(batch)
+    clear = pa.repeat(pa.scalar(True), batch.num_rows)
     for neighbour, edge in ((seams.previous, seams.window.start_us), (seams.following, seams.window.end_us)):
         if neighbour is None:
-            near = _between(batch, edge - seams.skew_us, edge + seams.skew_us)
-        else:
-            near = pc.is_in(ids, value_set=neighbour)
-        sure = pc.and_(sure, pc.invert(near))
-    return sure
+            clear = pc.and_(clear, pc.invert(_between(batch, edge - seams.skew_us, edge + seams.skew_us)))
+    return clear
 
 
 def _taken_over(batch: pa.RecordBatch, seams: Seams) -> pa.Array:

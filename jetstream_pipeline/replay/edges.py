@@ -49,6 +49,7 @@ class Edges:
         """The next part of the stream, section by section. Events of which it cannot be said yet where they lie come
         later; with `final` nothing is kept back."""
         rest = self._undecided.joined(part)
+        final = final or rest.is_crowded
         while not self.passed:
             before, passed = crossing(rest.events, self.moments_us[self.section], final=final)
             within, rest = rest.split(before)

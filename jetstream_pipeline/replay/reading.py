@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from jetstream_pipeline import __version__
+from jetstream_pipeline.events.crossing import commits_of
 from jetstream_pipeline.events.identity import digest
 from jetstream_pipeline.events.parts import Part
-from jetstream_pipeline.events.schema import COMMIT
 from jetstream_pipeline.jetstream.client import Batch, Span, StreamClient
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.recent import MAX_KEYS, Position
@@ -28,11 +28,10 @@ from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.staging import StagedWindow
 from jetstream_pipeline.window import Window, from_us
 
-_SETTLE_SEC = 10.0
-"""Silence after which what was kept back is decided by the events that there are."""
 _SILENCE_SEC = 180.0
-"""Silence after which a stream is left that could not be seen to pass the window's end. An old host may scan for a
-minute or two before it comes to something that a narrow filter lets through."""
+"""Silence after which a stream is left, and what was kept back is decided by the events that there are. An old host may
+scan for a minute or two before it comes to something that a narrow filter lets through."""
+_WITNESSES = 2
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,11 @@ class _Reading:
             skew_us=source.skew_us,
         )
         self._evidence = _found(files, source, cursor=before - source.skew_us)
-        self._edges.section = self._evidence.section
+        # Whether it passed the end is for what comes now to show.
+        self._edges.section = min(self._evidence.section, Section.TAIL)
         self._events = sum(batch.num_rows for section, batch in files.events() if section == Section.WINDOW)
         self._position = Position()
-        self._last_us = before
+        self._last_us = next((batch["time_us"][-1].as_py() for batch in files.latest_events(1)[-1:]), before)
 
     async def read(self) -> Evidence:
         evidence, edges = self._evidence, self._edges
@@ -122,7 +122,7 @@ class _Reading:
         self._position.add(batch.events["time_us"])
         if batch.events.num_rows:
             self._evidence.saw(batch.host, batch.wire, self._position.time_us)
-        for section, part in self._edges.cut(batch.part, final=batch.silence >= _SETTLE_SEC):
+        for section, part in self._edges.cut(batch.part, final=batch.silence >= _SILENCE_SEC):
             self._add(section, part, batch)
             if part.events.num_rows:
                 self._last_us = part.events["time_us"][-1].as_py()
@@ -182,12 +182,8 @@ def _digests(files: StagedWindow) -> list[bytes]:
 
 
 def _end_shown(edges: Edges) -> str | None:
-    """What showed that the stream passed the window: not one event, unless it is of a kind whose time is never
-    imported."""
+    """What showed that the stream passed the window: one commit, or one change of an account, shows nothing."""
     past = edges.beyond.events
-    if not edges.passed or not past.num_rows:
-        return None
-    commits = set(zip(past["did"].to_pylist(), past["rev"].to_pylist(), strict=True))
-    if len(commits) == 1 and past["kind"][0].as_py() == COMMIT:
+    if len(set(commits_of(past))) < _WITNESSES:
         return None
     return f"{past['host'][0].as_py()} went on to {from_us(past['time_us'][0].as_py()):%Y-%m-%d %H:%M:%S} UTC"

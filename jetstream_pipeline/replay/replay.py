@@ -12,8 +12,8 @@ from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.reading import Progress, Source, read_window
-from jetstream_pipeline.replay.sealing import seal
-from jetstream_pipeline.replay.streams import claim
+from jetstream_pipeline.replay.sealing import Place, seal
+from jetstream_pipeline.replay.streams import check_filter
 from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged, sweep
@@ -56,14 +56,16 @@ def replay_window(
     take the data, WindowBusy where another run is at the same window; then the lake is as it was.
     """
     check_settled(window, settle)
-    claim(data, stream, subscription, replace=replace)
+    if not replace:
+        check_filter(data, stream, subscription)
     standing = data.lake.events_path(stream, window)
     with staged(data, stream, window) as files:
-        if not replace and (summary := _proved_by_others(standing, subscription)):
+        if summary := _proved_by_others(standing, subscription):
             files.discard()
             return summary
         source = Source(subscription, hosts, skew // _MICROSECOND, options or Options())
-        summary = seal(data, stream, window, files, read_window(window, source, files, on_progress))
+        evidence = read_window(window, source, files, on_progress)
+        summary = seal(Place(data, stream, window, subscription, replace), files, evidence)
         files.discard()
     sweep(data, stream)
     return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pyarrow as pa
 
 from jetstream_pipeline import __version__
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
 from jetstream_pipeline.replay.seams import Seams, neighbours, version
-from jetstream_pipeline.replay.streams import check_claimed
+from jetstream_pipeline.replay.streams import say_filter
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import move, told
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -24,56 +26,61 @@ from jetstream_pipeline.storage.window_file import RowGroups, count, emptied, wr
 from jetstream_pipeline.window import Window
 
 
-def seal(data: DataDirectory, stream: str, window: Window, files: StagedWindow, evidence: Evidence) -> WindowSummary:
+@dataclass(frozen=True)
+class Place:
+    """Where a window goes: the data directory, the stream, the hour; the filter that the stream's windows have, and
+    whether it is to `replace` another one that they had."""
+
+    data: DataDirectory
+    stream: str
+    window: Window
+    subscription: Subscription
+    replace: bool = False
+
+
+def seal(place: Place, files: StagedWindow, evidence: Evidence) -> WindowSummary:
     """Put what was staged where its state says, in one step, and return what the file says of itself.
 
-    A whole window is not replaced by one that is not: then what was staged is dropped. StorageError where the disk does
-    not take it; then the lake is as it was, and what was staged stays.
+    A whole window is not replaced by one that is not: then what was staged is dropped. InvalidInput where the stream
+    was given another filter meanwhile, StorageError where the disk does not take it; then the lake is as it was, and
+    what was staged stays.
     """
-    state, reason = evidence.verdict(window)
+    state, reason = evidence.verdict(place.window)
     with told(files.folder, "write"):
         try:
             if state.is_whole:
-                return _seal_whole(data, stream, window, files, evidence, reason)
-            return _seal_incomplete(data, stream, window, files, evidence, state, reason)
+                return _seal_whole(place, files, evidence, reason)
+            return _seal_incomplete(place, files, evidence, state, reason)
         except pa.ArrowException as error:
             raise StorageError(f"cannot write {files.folder}: {error}") from error
 
 
-def _seal_whole(
-    data: DataDirectory, stream: str, window: Window, files: StagedWindow, evidence: Evidence, reason: str
-) -> WindowSummary:
-    lake = data.lake
-    target = lake.events_path(stream, window)
+def _seal_whole(place: Place, files: StagedWindow, evidence: Evidence, reason: str) -> WindowSummary:
+    data, stream, window, lake = place.data, place.stream, place.window, place.data.lake
     messages = _write_messages(files)
     while True:
         seams = Seams.read(lake, stream, window, evidence.fingerprint, evidence.skew_us)
         if evidence.lacks_lead and seams.previous is not None:
             reason = "what its host witnessed just before the window is missing, so the seam to it cannot be shown"
-            return _seal_incomplete(data, stream, window, files, evidence, WindowState.UNPROVEN, reason)
-        describe = _describing(stream, window, files, evidence, seams, WindowState.COMPLETE, reason)
+            return _seal_incomplete(place, files, evidence, WindowState.UNPROVEN, reason)
+        describe = _describing(place, files, evidence, seams, WindowState.COMPLETE, reason)
         written = files.folder / "events.parquet"
         summary = write_window(written, seams.settle(files.events()), describe)
         with settling(data, stream):
-            check_claimed(data, stream, evidence.fingerprint)
             if tuple(map(version, neighbours(lake, stream, window))) != seams.versions:
                 continue
+            say_filter(data, stream, place.subscription, replace=place.replace)
             _put(messages, data.quarantine_path(stream, window), summary)
-            move(written, target)
+            move(written, lake.events_path(stream, window))
             emptied(lake.incomplete_path(stream, window), EVENT_SCHEMA, summary)
         return summary
 
 
 def _seal_incomplete(
-    data: DataDirectory,
-    stream: str,
-    window: Window,
-    files: StagedWindow,
-    evidence: Evidence,
-    state: WindowState,
-    reason: str,
+    place: Place, files: StagedWindow, evidence: Evidence, state: WindowState, reason: str
 ) -> WindowSummary:
-    describe = _describing(stream, window, files, evidence, None, state, reason)
+    data, stream, window = place.data, place.stream, place.window
+    describe = _describing(place, files, evidence, None, state, reason)
     own = (batch for section, batch in files.events() if section == Section.WINDOW)
     if data.lake.events_path(stream, window).exists():
         return describe(count(own))
@@ -85,8 +92,7 @@ def _seal_incomplete(
 
 
 def _describing(
-    stream: str,
-    window: Window,
+    place: Place,
     files: StagedWindow,
     evidence: Evidence,
     seams: Seams | None,
@@ -99,9 +105,9 @@ def _describing(
         settled = {"left_to_neighbours": seams.left, "taken_from_beyond": seams.taken} if seams else {}
         return WindowSummary(
             **counts.model_dump(),
-            stream=stream,
-            start=window.start,
-            end=window.end,
+            stream=place.stream,
+            start=place.window.start,
+            end=place.window.end,
             state=state,
             reason=reason,
             fingerprint=evidence.fingerprint,

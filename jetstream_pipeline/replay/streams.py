@@ -8,7 +8,6 @@ from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.staging import settling
 from jetstream_pipeline.storage.stream_filter import StreamFilter, read_filter, write_filter
 from jetstream_pipeline.storage.summary import read_summary
 
@@ -16,26 +15,26 @@ _NAMED = 5
 """Of the collections or repositories that differ."""
 
 
-def claim(data: DataDirectory, stream: str, subscription: Subscription, *, replace: bool = False) -> None:
-    """Say that the stream's windows have this filter. InvalidInput, with the difference, where they have another one;
-    unless it is to `replace` it: then the windows that stand are of the old filter until they are replayed."""
-    path = data.lake.stream_path(stream)
-    with settling(data, stream):
-        said = read_filter(path)
-        if said is not None and said.fingerprint == subscription.fingerprint:
-            return
-        if not replace and _has_windows(data.lake, stream):
-            _check(data.lake, stream, said, subscription)
-        write_filter(path, _as_said(subscription))
-
-
-def check_claimed(data: DataDirectory, stream: str, fingerprint: str) -> None:
-    """InvalidInput where somebody has given the stream another filter meanwhile."""
+def check_filter(data: DataDirectory, stream: str, subscription: Subscription) -> None:
+    """InvalidInput, with the difference, where the stream's windows have another filter."""
     said = read_filter(data.lake.stream_path(stream))
-    if said is not None and said.fingerprint != fingerprint:
-        raise InvalidInput(
-            f"the stream {stream} was given another filter while this window was read; choose one of them"
-        )
+    if (said is None or said.fingerprint != subscription.fingerprint) and _has_windows(data.lake, stream):
+        _check(data.lake, stream, said, subscription)
+
+
+def say_filter(data: DataDirectory, stream: str, subscription: Subscription, *, replace: bool) -> None:
+    """Say that the stream's windows have this filter, with the first one that has; hold `settling` meanwhile.
+
+    `replace`: whatever they had before; those that stand are of the old filter until they are replayed. Otherwise
+    InvalidInput where they have another one.
+    """
+    path = data.lake.stream_path(stream)
+    said = read_filter(path)
+    if said is not None and said.fingerprint == subscription.fingerprint:
+        return
+    if not replace:
+        check_filter(data, stream, subscription)
+    write_filter(path, _as_said(subscription))
 
 
 def subscription_of(data: DataDirectory, stream: str) -> Subscription:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +23,7 @@ from jetstream_pipeline.storage.summary import Counts, Verification, WindowState
 from jetstream_pipeline.window import Window
 
 _ATTEMPTS = 3
+_UNFIT = re.compile(r"[^A-Za-z0-9.-]")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -115,7 +117,7 @@ def _verify_on(
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[WindowSummary, HostReport]:
     (host,) = source.hosts
-    with staged(data, stream, window, "verifying") as files:
+    with staged(data, stream, window, f"verifying-{_UNFIT.sub('_', host.name)}") as files:
         evidence = read_window(window, source, files, on_progress)
         state, reason = evidence.verdict(window)
         if not state.is_whole:

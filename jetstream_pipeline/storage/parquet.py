@@ -14,10 +14,10 @@ from jetstream_pipeline.storage.files import told
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[pq.ParquetFile]:
+def reading(path: Path, remedy: str = "delete it and replay the window") -> Iterator[pq.ParquetFile]:
     """An open file, the checksums of whose pages are held against their bytes.
 
-    StorageError where it cannot be read, Damaged where it is not as it was written.
+    StorageError where it cannot be read, Damaged, with the `remedy`, where it is not as it was written.
     """
     with told(path, "read"):
         try:
@@ -27,4 +27,4 @@ def reading(path: Path) -> Iterator[pq.ParquetFile]:
             if isinstance(error, OSError) and error.errno:
                 raise
             reason = " ".join(str(error).split())
-            raise Damaged(f"{path} is damaged ({reason}); delete it and replay the window") from error
+            raise Damaged(f"{path} is damaged ({reason}); {remedy}") from error

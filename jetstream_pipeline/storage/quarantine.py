@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.files import replacing
 from jetstream_pipeline.storage.parquet import reading
+
+_NAME = "messages"
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -66,18 +69,31 @@ def quarantined(
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
+def is_of_window(path: Path) -> bool:
+    """Whether a quarantine file holds a window's messages; `keep` gives the others longer names."""
+    return path.stem == _NAME
+
+
+def count(path: Path) -> int:
+    """How many messages a quarantine file holds."""
+    with _reading(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def read(path: Path) -> pa.Table:
     """The rows of a quarantine file."""
-    with reading(path) as file:
+    with _reading(path) as file:
         rows = file.read()
-    if "wire" not in rows.column_names:
-        rows = rows.append_column("wire", pa.nulls(rows.num_rows, pa.string()))
-    return rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
+        if "wire" not in rows.column_names:
+            rows = rows.append_column("wire", pa.nulls(rows.num_rows, pa.string()))
+        if missing := set(QUARANTINE_SCHEMA.names).difference(rows.column_names):
+            raise pa.ArrowInvalid(f"it has no {' and no '.join(sorted(missing))}")
+        return rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
 
 
 def rewrite(path: Path, rows: pa.Table) -> None:
     """Replace a quarantine file's rows. A file without any stays: a query that has just listed it still finds it."""
-    with reading(path) as file:
+    with _reading(path) as file:
         metadata = file.schema_arrow.metadata
     with replacing(path) as temporary:
         pq.write_table(rows.replace_schema_metadata(metadata), temporary)
@@ -86,7 +102,14 @@ def rewrite(path: Path, rows: pa.Table) -> None:
 def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
     """Write rows of `QUARANTINE_SCHEMA` that belong to no window into a file of their own below a stream's folder."""
     hive = folder / f"date={received_at:%Y-%m-%d}" / f"hour={received_at:%H}"
-    path = hive / f"messages-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
+    path = hive / f"{_NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_batches([rows]), temporary)
     return path
+
+
+def _reading(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+    """Only a window's messages can be had again."""
+    if is_of_window(path):
+        return reading(path)
+    return reading(path, "move it elsewhere; its messages are in no other file")

@@ -38,6 +38,9 @@ _PART_SEC = 5.0
 """What a run that dies has to read again."""
 _KEY = len("2026-01-31-1400")
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_WITHOUT_RECORDS = pa.ipc.IpcReadOptions(
+    included_fields=[number for number, name in enumerate(EVENT_SCHEMA.names) if name != "record"]
+)
 _STATE, _REJECTED = b"state", b"rejected"
 _FORGOTTEN_SEC = 3 * 86_400
 """Longer than any host's look-back that we know: what such a run read cannot be gone on with."""
@@ -128,13 +131,13 @@ class StagedWindow:
             yield from _sections([batch])
 
     def latest_events(self, rows: int) -> list[pa.RecordBatch]:
-        """The last durable events, at least so many where there are, in order."""
+        """The last durable events, at least so many where there are, in order; without their records."""
         found: list[pa.RecordBatch] = []
         for part in reversed(self._parts):
             if sum(batch.num_rows for batch in found) >= rows:
                 break
-            found = [batch for _, batch in _sections(_read(part.events))] + found
-        return found
+            found = [*_read(part.events, _WITHOUT_RECORDS), *found]
+        return [batch for batch in found if batch.num_rows]
 
     def rejected(self) -> Iterator[pa.RecordBatch]:
         """The messages that are no events, in the order added."""
@@ -247,8 +250,8 @@ def _schema(path: Path) -> pa.Schema:
         return reader.schema
 
 
-def _read(path: Path) -> Iterator[pa.RecordBatch]:
-    with told(path, "read"), pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+def _read(path: Path, options: pa.ipc.IpcReadOptions | None = None) -> Iterator[pa.RecordBatch]:
+    with told(path, "read"), pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number)
 

@@ -26,7 +26,7 @@ def read_filter(path: Path) -> StreamFilter | None:
     with told(path, "read"):
         try:
             text = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
     try:
         return StreamFilter.model_validate_json(text)

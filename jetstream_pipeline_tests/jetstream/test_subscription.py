@@ -15,6 +15,9 @@ from jetstream_pipeline.simulator import Network
         ("jetstream1.us-east.bsky.network", "jetstream1.us-east.bsky.network", "wss://jetstream1.us-east.bsky.network"),
         ("ws://127.0.0.1:6008", "127.0.0.1:6008", "ws://127.0.0.1:6008"),
         ("wss://example.org/", "example.org", "wss://example.org"),
+        ("wss://example.org:443", "example.org", "wss://example.org:443"),
+        ("example.org.", "example.org", "wss://example.org."),
+        ("ws://example.org:443", "example.org:443", "ws://example.org:443"),
     ],
 )
 def test_a_host_is_a_name_or_an_address(text: str, name: str, address: str) -> None:

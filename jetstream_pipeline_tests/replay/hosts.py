@@ -39,6 +39,9 @@ class Trouble:
     """End it after so many messages."""
     disorder_us: int = 0
     """The messages of so long before the cut come in another order, each repository's own order kept."""
+    pause_after: int | None = None
+    """Send nothing for a while after so many messages."""
+    pause_sec: int = 0
     early_us: int = 0
     """Begin so much earlier than asked."""
     forgotten_us: int = 0
@@ -63,6 +66,8 @@ class ModelHost:
     """Of each connection in turn; none on later ones."""
     blind: frozenset[int] = frozenset()
     """Repositories that it does not see."""
+    live: bool = True
+    """Whether it has anything for those who ask for what comes now."""
     connections: int = 0
     kill_after: int | None = None
     """Messages after which the reading process dies."""
@@ -86,6 +91,8 @@ class ModelHost:
         self.stream = [(time_us, message) for time_us, _, message in sorted(seen)]
 
     def messages(self, cursor: int | None, trouble: Trouble) -> list[bytes]:
+        if cursor is None and not self.live:
+            return []
         start_us = max((cursor or 0) - trouble.early_us, trouble.forgotten_us)
         found = [(time_us, message) for time_us, message in self.stream if time_us >= start_us]
         found = [*found[: trouble.repeat], *found][: trouble.cut_after]
@@ -109,10 +116,11 @@ def _disordered(messages: list[bytes]) -> list[bytes]:
 
 
 class _Connection:
-    def __init__(self, host: ModelHost, messages: list[bytes], cut: bool, chunk: int) -> None:
+    def __init__(self, host: ModelHost, messages: list[bytes], trouble: Trouble, chunk: int) -> None:
         self._host = host
         self._messages = messages
-        self._cut = cut
+        self._cut = trouble.cut_after is not None
+        self._left_until_pause, self._pause_sec = trouble.pause_after, trouble.pause_sec
         self._chunk = chunk
         self.ended: str | None = None
         self.oversized = False
@@ -120,7 +128,15 @@ class _Connection:
 
     async def receive(self, timeout: float) -> list[bytes]:
         await asyncio.sleep(0 if self._messages or self._cut else 0.001)
-        taken, self._messages = self._messages[: self._chunk], self._messages[self._chunk :]
+        size = self._chunk
+        if self._left_until_pause is not None:
+            size = min(size, self._left_until_pause)
+            self._left_until_pause -= size
+            if size == 0:
+                self._pause_sec -= 1
+                self._left_until_pause = 0 if self._pause_sec > 0 else None
+                return []
+        taken, self._messages = self._messages[:size], self._messages[size:]
         if not taken and self._cut:
             self.ended = "cut"
         self._host.sent += len(taken)
@@ -146,4 +162,4 @@ class Internet:
         cursor = int(query["cursor"][0]) if "cursor" in query else None
         number, model.connections = model.connections, model.connections + 1
         trouble = model.troubles[number] if number < len(model.troubles) else Trouble()
-        yield _Connection(model, model.messages(cursor, trouble), trouble.cut_after is not None, self._chunk)
+        yield _Connection(model, model.messages(cursor, trouble), trouble, self._chunk)

@@ -17,16 +17,30 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay import retry as retrying
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.retry import retry
+from jetstream_pipeline.storage import quarantine
+from jetstream_pipeline.storage.errors import WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined, read
 from jetstream_pipeline.storage.queue.queue import Queue
-from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.storage.staging import staged
+from jetstream_pipeline.storage.summary import WindowSummary, read_summary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.hostile import identity, sending, serving
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+HOUR = timedelta(hours=1)
 SECOND = 1_000_000
-TIMES = range(WINDOW.start_us - 50 * SECOND, WINDOW.end_us + 100 * SECOND, 10 * SECOND)
+
+
+def moments(window: Window) -> range:
+    return range(window.start_us - 50 * SECOND, window.end_us + 100 * SECOND, 10 * SECOND)
+
+
+TIMES = moments(WINDOW)
+
+
+def of_today(time_us: int) -> str:
+    return identity(time_us, time_us, f"did:plc:a{time_us // SECOND % 7}")
 
 
 def of_tomorrow(time_us: int) -> str:
@@ -34,23 +48,30 @@ def of_tomorrow(time_us: int) -> str:
     return identity(time_us, time_us, "did:plc:tomorrow").replace('"kind"', '"sort"')
 
 
+def replay(data: DataDirectory, messages: list[str], window: Window = WINDOW) -> WindowSummary:
+    with serving(sending(messages)) as host:
+        return replay_window("network", Subscription(), window, hosts=[host], data=data)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> DataDirectory:
     """A window with two messages of tomorrow, one of them twice, and one that stays garbage."""
-    messages = [identity(time, time) for time in TIMES]
+    messages = list(map(of_today, TIMES))
     place = TIMES.index(WINDOW.start_us) + 100
     late, early = of_tomorrow(TIMES[place + 50] + 1), of_tomorrow(TIMES[place - 1] + 1)
     messages[place + 51 : place + 51] = [late, late.replace("{", "{ ", 1), "garbage"]
     messages[place:place] = [early]
     data = DataDirectory(tmp_path)
-    with serving(sending(messages)) as host:
-        summary = replay_window("network", Subscription(), WINDOW, hosts=[host], data=data)
-    assert summary.quarantined == 4
+    assert replay(data, messages).quarantined == 4
     return data
 
 
 @pytest.fixture
 def tomorrow(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade(monkeypatch)
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_later(text: bytes) -> Fields:
         return read_v1(text.replace(b'"sort"', b'"kind"'))
 
@@ -58,8 +79,8 @@ def tomorrow(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_READ", readers)
 
 
-def stored(data: DataDirectory) -> list[tuple[str, int]]:
-    rows = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "time_us"]).to_pylist()
+def stored(data: DataDirectory, window: Window = WINDOW) -> list[tuple[str, int]]:
+    rows = pq.ParquetFile(data.lake.events_path("network", window)).read(columns=["did", "time_us"]).to_pylist()
     return [(row["did"], row["time_us"]) for row in rows]
 
 
@@ -102,6 +123,77 @@ def test_a_retry_that_died_after_the_window_was_written_adds_nothing_twice(
     (retried,) = retry(data, "network")
     assert (retried.understood, retried.added) == (3, 0)
     assert stored(data) == after
+    assert read_summary(data.lake.events_path("network", WINDOW)).quarantined == 1
+
+
+@pytest.mark.usefixtures("tomorrow")
+def test_messages_are_read_and_put_back_under_the_windows_lock(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def locked(act: Callable[..., object]) -> Callable[..., object]:
+        def acting(*arguments: object) -> object:
+            with pytest.raises(WindowBusy), staged(data, "network", WINDOW):
+                pass
+            done.append(act.__name__)
+            return act(*arguments)
+
+        return acting
+
+    for act in (quarantine.read, quarantine.rewrite):
+        monkeypatch.setattr(quarantine, act.__name__, locked(act))
+    (retried,) = retry(data, "network")
+    assert (retried.understood, retried.note, done) == (3, None, ["read", "rewrite"])
+
+
+def test_a_window_that_another_run_is_at_is_left_as_it_is(data: DataDirectory) -> None:
+    with staged(data, "network", WINDOW):
+        (retried,) = retry(data, "network")
+    assert (retried.window, retried.messages, retried.understood, retried.added) == (WINDOW, 4, 0, 0)
+    assert retried.note
+    assert "another run is at" in retried.note
+
+
+def test_an_event_goes_after_the_one_that_it_followed_though_that_has_an_imported_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataDirectory(tmp_path)
+    imported_us = WINDOW.start_us - 5 * 365 * 86_400 * SECOND
+    messages = list(map(of_today, TIMES))
+    messages[100:100] = [of_today(imported_us), of_tomorrow(TIMES[99] + 1)]
+    replay(data, messages)
+    upgrade(monkeypatch)
+    assert [retried.added for retried in retry(data, "network")] == [1]
+    events = stored(data)
+    place = events.index(("did:plc:tomorrow", TIMES[99] + 1))
+    assert [time for _, time in events[place - 2 : place + 2]] == [TIMES[99], imported_us, TIMES[99] + 1, TIMES[100]]
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "here_us", "there_us"),
+    [
+        (Window.hour(WINDOW.start - HOUR), WINDOW.start_us + 1, WINDOW.start_us - 1),
+        (Window.hour(WINDOW.end), WINDOW.end_us - 1, WINDOW.end_us + 1),
+    ],
+)
+def test_an_event_that_a_window_beside_it_holds_is_left_to_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neighbour: Window, here_us: int, there_us: int
+) -> None:
+    data = DataDirectory(tmp_path)
+    replay(data, among(WINDOW, here_us, of_tomorrow(here_us)))
+    replay(data, among(neighbour, there_us, identity(there_us, here_us, "did:plc:tomorrow")), neighbour)
+    assert ("did:plc:tomorrow", there_us) in stored(data, neighbour)
+    before = stored(data)
+    upgrade(monkeypatch)
+    (retried,) = retry(data, "network")
+    assert (retried.understood, retried.added, retried.note) == (1, 0, None)
+    assert stored(data) == before
+
+
+def among(window: Window, time_us: int, message: str) -> list[str]:
+    messages = [(time, of_today(time)) for time in moments(window)]
+    return [text for _, text in sorted([*messages, (time_us, message)])]
 
 
 def test_a_queues_messages_go_into_the_queue_once(tmp_path: Path) -> None:
@@ -118,6 +210,25 @@ def test_a_queues_messages_go_into_the_queue_once(tmp_path: Path) -> None:
     ]
     assert queue.stats().pending == 1
     assert [one.understood for one in retry(data, "posts")] == [0, 0]
+
+
+def test_a_damaged_file_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    Queue("posts", create_new_queue=True, data_dir=tmp_path)
+    now = datetime.now(UTC)
+    message = Unreadable(identity(WINDOW.start_us, 1).encode(), "not yet", 7)
+    rows = quarantined([message], received_at=now, host="host", wire=Wire.V1)
+    files = sorted(keep(rows, data.quarantine_folder("posts"), now) for _ in range(3))
+    files[0].write_bytes(b"PAR1, once")
+    pq.write_table(pq.ParquetFile(files[1]).read(["host"]), files[1])
+    of_window = data.quarantine_path("posts", WINDOW)
+    of_window.parent.mkdir(parents=True)
+    of_window.write_bytes(b"")
+    notes = {retried.note for retried in retry(data, "posts") if not retried.added}
+    told = {str(path): note for note in notes if note for path in (*files, of_window) if str(path) in note}
+    assert set(told) == {str(files[0]), str(files[1]), str(of_window)}
+    assert all(("replay the window" in note) == (path == str(of_window)) for path, note in told.items())
+    assert len(quarantine.read(files[2])) == 0
 
 
 def test_a_name_without_quarantine_is_told(tmp_path: Path) -> None:

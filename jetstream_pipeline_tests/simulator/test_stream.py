@@ -84,6 +84,22 @@ async def test_what_is_older_than_the_look_back_starts_at_the_oldest_event(
         assert await receive(connection, 20) == oldest
 
 
+async def test_a_number_on_the_page_of_the_look_back_or_of_the_tip_keeps_between_them(
+    start: Start, network: Network, clock: Clock
+) -> None:
+    clock.now_us = NOON_US + 20_000_000
+    simulator = start(lookback=timedelta(seconds=90))
+    kept = window(network, NOON_US - 70_000_000, NOON_US + 20_000_000)
+    older = window(network, NOON_US - MINUTE_US * 2, NOON_US - 80_000_000)[-1]
+    async with subscribed(simulator, f"cursor={older.seq}") as connection:
+        assert await receive(connection, 20) == messages(kept)[:20]
+    coming = [event for event in network.page(NOON_US // MINUTE_US) if event.time_us > clock.now_us]
+    async with subscribed(simulator, f"cursor={coming[300].seq}") as connection:
+        await asyncio.sleep(0.2)
+        clock.now_us += 20_000_000
+        assert await receive(connection, 20) == messages(coming)[:20]
+
+
 async def test_an_old_server_sends_no_sequence_numbers(start: Start, network: Network) -> None:
     events = window(network, NOON_US - MINUTE_US, NOON_US)[:30]
     async with subscribed(start(with_cursor=False), f"cursor={NOON_US - MINUTE_US}") as connection:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -371,10 +372,13 @@ async def test_a_stream_that_starts_early_does_so_for_some_repositories(
         assert await receive(connection, len(expected)) == expected
 
 
-async def test_an_update_at_the_tip_applies_from_there_on(start: Start, clock: Clock, network: Network) -> None:
+@pytest.mark.parametrize("cursor", [_FROM, NOON_US + 5_000_000])
+async def test_an_update_at_the_tip_applies_from_there_on(
+    start: Start, clock: Clock, network: Network, cursor: int
+) -> None:
     clock.now_us = NOON_US + 20_000_000
     simulator = start()
-    async with subscribed(simulator, query(V1, [_NOBODY])) as connection:
+    async with subscribed(simulator, query(V1, [_NOBODY], cursor)) as connection:
         await silence(connection)
         await connection.send(options_update())
         await silence(connection)
@@ -394,6 +398,27 @@ async def test_an_update_before_the_first_event_applies_from_the_cursor_on(
             await silence(connection)
             await connection.send(options_update(wantedDids=dids))
             expected = spelled(V1, of(dids, events[begin:]))
+            assert await receive(connection, len(expected)) == expected
+
+
+class _Slow(Network):
+    """Leaves a subscriber time to say something while its first page is made."""
+
+    def part(self, minute: int, dids: frozenset[str]) -> list[SimulatedEvent]:
+        time.sleep(_SILENCE_SEC)
+        return super().part(minute, dids)
+
+
+@pytest.mark.parametrize("by_time", [True, False])
+async def test_an_update_while_the_first_page_is_made_applies_from_the_cursor_on(
+    network: Network, clock: Clock, events: list[SimulatedEvent], by_time: bool
+) -> None:
+    first = events[moment(events, 700)]
+    expected = spelled(V1, events[events.index(first) :])
+    with running(Simulator(_Slow(network.seed, network.rate), clock=clock)) as simulator:
+        cursor = first.time_us if by_time else first.seq
+        async with subscribed(simulator, query(V1, [_NOBODY], cursor)) as connection:
+            await connection.send(options_update())
             assert await receive(connection, len(expected)) == expected
 
 
