@@ -34,18 +34,19 @@ def _texts(result: duckdb.DuckDBPyRelation, columns: str = "COLUMNS(*)::VARCHAR"
 def write_table(result: duckdb.DuckDBPyRelation) -> None:
     table = Table()
     for name in result.columns:
-        table.add_column(Text(_printable(name)), overflow="fold")
+        table.add_column(Text(printable(name)), overflow="fold")
     for number, row in enumerate(_texts(result)):
         if number == _TABLE_ROWS:
             click.echo(f"the first {_TABLE_ROWS:,} rows; --format csv or json gives them all", err=True)
             break
-        table.add_row(*(Text("" if value is None else _printable(value)) for value in row))
+        table.add_row(*(Text("" if value is None else printable(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
-def _printable(text: str) -> str:
-    """Strangers' text without what would steer the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def printable(text: str, longest: int | None = None) -> str:
+    """Strangers' text without what would steer the terminal; what is beyond `longest` characters is left out."""
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _write_json(result: duckdb.DuckDBPyRelation) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
 from jetstream_pipeline.cli.output import WRITERS
-from jetstream_pipeline.cli.windows import derive_tables
 from jetstream_pipeline.replay.retry import retry as retry_name
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import is_of_window
+from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.warehouse.database import querying, refresh
+from jetstream_pipeline.window import Window
 
 _BY_REASON = """
 SELECT stream AS name, reason, count(*) AS messages, sum(size)::BIGINT AS bytes,
@@ -34,7 +38,9 @@ def list_(form: str) -> None:
 
 @quarantine.command()
 @click.argument("names", nargs=-1)
-@click.option("--tables/--no-tables", default=True, show_default=True, help="Derive changed windows' tables anew.")
+@click.option(
+    "--tables/--no-tables", default=True, show_default=True, help="Derive tables older than their windows anew."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
 def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
     """Read again what lies in the quarantine of NAMES (streams or queues; default: all).
@@ -47,12 +53,20 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
     failed = False
     for name in names or everything:
         for retried in retry_name(data, name):
-            if tables and retried.window and retried.added:
-                derive_tables(name, retried.window, data)
             place = retried.window or "queue"
             line = f"{name}  {place}  {retried.understood} of {retried.messages} understood, {retried.added} added"
             line = f"{line}  ({retried.note})" if retried.note else line
             click.echo(retried.model_dump_json() if as_json else line)
             failed = failed or retried.note is not None
+        # Those too of which a run that died has left nothing in quarantine.
+        for window in _windows(data.quarantine_folder(name)) if tables else ():
+            build_stale(name, window, data.lake)
     refresh(data)
     sys.exit(1 if failed else 0)
+
+
+def _windows(folder: Path) -> Iterator[Window]:
+    """The windows of a stream that have, or had, messages in quarantine."""
+    for path in filter(is_of_window, sorted(folder.glob("date=*/hour=*/messages*.parquet"))):
+        date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
+        yield Window.from_key(f"{date}-{hour}:00")

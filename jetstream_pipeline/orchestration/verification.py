@@ -24,6 +24,7 @@ def verification_job(stream: str, events: dg.AssetKey, settings: Settings) -> dg
         name=f"{stream}_verify",
         description="Compares a window with a second host by the identity of each event, and merges in what it lacks.",
         out=dg.Out(dg.Nothing),
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL),
     )
     def verify(context: dg.OpExecutionContext) -> None:
         window = Window.from_key(context.partition_key)

@@ -93,13 +93,13 @@ def compare(
     rows = pc.index_in(there_ids, value_set=here_ids)
     wanted = pc.and_(sure, pc.is_null(rows))
     lacking_here = _Lacking(of=pc.sum(sure).as_py() or 0)
-    missing = []
+    missing, goes = [], []
     if pc.any(wanted).as_py():
         missing = list(_filtered((batch for _, batch in there()), wanted))
+        goes = _places((batch for _, batch in there()), missing, rows, wanted)
     for batch in missing:
         lacking_here.add(batch)
-    events = pa.Table.from_batches(missing, EVENT_SCHEMA)
-    inserted = Insertions(events, _places((batch for _, batch in there()), events, rows, wanted))
+    inserted = Insertions(pa.Table.from_batches(missing, EVENT_SCHEMA), goes)
     return Comparison(lacking_here.told(), lacking_there.told(), inserted)
 
 
@@ -148,11 +148,11 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _places(there: Iterable[pa.RecordBatch], missing: pa.Table, rows: pa.Array, wanted: pa.Array) -> list[int]:
-    """Where what is `missing` goes; `rows` says where each of the second host's events stands, `wanted` which do not."""
-    if not missing.num_rows:
-        return []
-    lacking = pc.unique(missing["did"])
+def _places(
+    there: Iterable[pa.RecordBatch], missing: Sequence[pa.RecordBatch], rows: pa.Array, wanted: pa.Array
+) -> list[int]:
+    """Where what is `missing` goes. `rows`: where each of the second host's events stands; `wanted`: which do not."""
+    lacking = pc.unique(pa.chunked_array([batch["did"] for batch in missing]))
     numbers = _concatenated(pa.int32(), [pc.index_in(batch["did"], value_set=lacking) for batch in there])
     follows = pc.fill_null(pc.add(pc.fill_null_forward(rows), 1), 0)
     of_lacking = pc.is_valid(numbers)

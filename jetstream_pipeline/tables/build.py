@@ -14,7 +14,7 @@ from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import replacing
 from jetstream_pipeline.storage.lake import Lake
-from jetstream_pipeline.tables.definitions import Table
+from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
 
 
@@ -44,6 +44,29 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
             _write(table, events, temporary)
     rows = pq.read_metadata(target).num_rows
     return TableSummary(target, rows, target.stat().st_size, time.monotonic() - began)
+
+
+def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
+    """Derive anew those of a window's tables that are older than its events, or lacking beside others.
+
+    Nothing where the lake has no whole window, or nobody wanted tables of it. StorageError as `build_table`.
+    """
+    events = lake.events_path(stream, window)
+    standing = {table.name: _since(lake.table_path(stream, table.name, window)) for table in TABLES}
+    if not events.exists() or not any(standing.values()):
+        return []
+    # A file that is moved into place keeps the time at which it was written, but not that of its last change.
+    in_place = events.stat().st_ctime_ns
+    stale = [table for table in TABLES if (standing[table.name] or 0) < in_place]
+    return [build_table(table, stream, window, lake) for table in stale]
+
+
+def _since(table: Path) -> int | None:
+    """When a table was derived; None where there is none."""
+    try:
+        return table.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _version(events: Path) -> tuple[int, int]:
