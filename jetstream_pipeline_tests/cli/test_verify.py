@@ -139,7 +139,7 @@ def test_tables_whose_window_is_gone_stay(data: DataDirectory) -> None:
 
 
 def test_strangers_names_do_not_steer_the_terminal(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"\x1b[31mred\n": 5, "x" * 500: 4, "‮app.bsky": 1}
+    names = {"\x1b[31mred\n": 5, "x" * 500: 4, "\u202eapp.bsky": 1}
     lack = Lack(events=10, of=10, repositories=3, by_collection=names, by_repository=names)
     result = verify(monkeypatch, data, lambda window: report(data, window, lack, None))
     assert result.exit_code == 1
@@ -201,7 +201,7 @@ def test_what_holds_for_all_windows_ends_the_command_with_2(
     assert not asked
 
 
-def test_the_job_tries_again_what_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_tries_again_what_may_pass(tmp_path: Path) -> None:
     definitions = build_definitions(Settings(data_dir=tmp_path, first_hour=datetime.now(UTC) - timedelta(days=2)))
     job = definitions.resolve_job_def("network_verification")
     policy = job.graph.node_named("network_verify").definition.retry_policy
