@@ -1,6 +1,6 @@
 """Every variable is read, checked, and told by its name when it is wrong."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
         "JETSTREAM_SETTLE_MINUTES": "7",
+        "JETSTREAM_HOST_SKEW_SECONDS": "12",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
         "JETSTREAM_APPVIEW": "http://127.0.0.1:3000/",
         "JETSTREAM_PLC_DIRECTORY": "http://localhost:3001",
@@ -53,7 +54,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.collections == ("app.bsky.graph.*",)
     assert settings.zstd_dictionary == Path("/some/file")
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
-    assert settings.settle_minutes == 7
+    assert (settings.settle, settings.host_skew) == (timedelta(minutes=7), timedelta(seconds=12))
     assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
 
 

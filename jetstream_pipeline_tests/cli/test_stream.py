@@ -305,7 +305,7 @@ def test_a_terminal_shows_how_far_it_is(simulator: Simulator, tmp_path: Path) ->
     process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 0
-    assert re.search(rb"[\d,]+ records  [\d,]+/s  \d+ min \d+ s behind  [\d.]+ MB  0 reconnections", shown)
+    assert re.search(rb"[\d,]+ records  [\d,]+/s  (\d+ h )?\d+ min( \d+ s)? behind  [\d.]+ MB  0 reconnections", shown)
 
 
 def _read(terminal: int) -> bytes:

@@ -325,8 +325,9 @@ def test_a_queue_that_cannot_be_written_ends_the_run_and_the_next_one_lacks_noth
     path = connector.queue.path
 
     def break_it(record: JetstreamRecord) -> None:
-        path.rename(path.with_suffix(".away"))
-        path.mkdir()
+        if path.is_file():
+            path.rename(path.with_suffix(".away"))
+            path.mkdir()
 
     with pytest.raises((StorageError, RuntimeError)):
         listen(connector, simulator, target_count=5000, resume=True, on_event=break_it)

@@ -22,7 +22,9 @@ from jetstream_pipeline_tests.connector.events import by_repository, identity, s
 pytestmark = pytest.mark.usefixtures("impatient")
 
 _NETWORK = Network(seed=12, rate=100)
-_START = 60_000_000 * (int(time.time()) // 60 - 90)
+_HOUR = 3_600
+_START = 1_000_000 * ((int(time.time()) - 5 * _HOUR) // (24 * _HOUR) * 24 + 3) * _HOUR
+"""Three in the morning, when the network is quiet: a rewind by time must not be longer than a connection."""
 _AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
 _BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
 _DOWN = (Refuse(503),) * 1000
