@@ -6,7 +6,6 @@ Knows nothing of windows or files: it starts at a cursor and goes on until the c
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -21,26 +20,21 @@ from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.errors import (
-    Busy,
     CursorTooOld,
     Gap,
     HistoryMissing,
     JetstreamError,
     NotOffered,
     Refused,
+    Stalled,
 )
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.joint import Joint
 from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US, REWIND_US, Opening, OtherNumbers, Resumption
 from jetstream_pipeline.jetstream.server import Options, Server
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.jetstream.turns import Turns
 
-_MAX_ROUNDS = 6
-_MAX_FIRST_ROUNDS = 4
-"""Fewer before any host was reached: a wrong address should be told soon."""
-_MAX_BUSY_ROUNDS = 10
-_FIRST_PAUSE_SEC = 0.2
-_MAX_PAUSE_SEC = 10.0
 _TICK_SEC = 1.0
 _FIRST_STALL_SEC = 30.0
 _MAX_STALL_SEC = 1920.0
@@ -82,15 +76,6 @@ class Span:
     to_us: int
 
 
-class _Stalled(JetstreamError):
-    """A connection stays open and silent for so long that it is doubted."""
-
-    def __init__(self, host: Host, seconds: float, alive: bool) -> None:
-        self.alive = alive
-        others = "though it sends to others" if alive else "not even without a filter"
-        super().__init__(f"{host.name} sent nothing for {seconds:g} s, {others}")
-
-
 @dataclass
 class StreamClient:
     """Reads one subscription from the first host that serves it, across cuts, on the next host when one fails."""
@@ -123,12 +108,9 @@ class StreamClient:
         self.gaps: list[Gap] = []
         """What none of the hosts has any more of the span, as far as this stream met it."""
         options = replace(self.options, passing_us=self.span.to_us) if self.span else self.options
-        self._servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
-        self._missing: dict[Server, Gap] = {}
-        self._excused: Server | None = None
+        servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
+        self._turns = Turns(servers, self.persistent)
         self._latest_us = 0
-        self._turn = 0
-        self._failures = 0
         self._progress = 0
         self._silence = 0.0
 
@@ -140,7 +122,7 @@ class StreamClient:
         """
         resumption = resumption or Resumption(cursor, self.skew_us)
         while True:
-            server, progress = self._servers[self._turn], self._progress
+            server, progress = self._turns.current, self._progress
             try:
                 async with aclosing(self._read(server, resumption)) as reading:
                     async for batch in reading:
@@ -152,9 +134,9 @@ class StreamClient:
                 error = caught
             mended = await self._mended(server, resumption, error)
             if self._progress > progress:
-                self._failures = 0
+                self._turns.served()
             elif not mended:
-                await self._fail(server, resumption, error)
+                await self._turns.turn(error, reached=self.connections > 0, alone=resumption.is_of_one_host)
 
     async def _mended(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> bool:
         """Whether the error says what to do otherwise, and asking again at once makes sense."""
@@ -166,49 +148,11 @@ class StreamClient:
             case CursorTooOld():
                 server.refused = Refused(f"{error}; begin at a later cursor, or at a time")
                 return False
-            case _Stalled() if error.alive:
+            case Stalled() if error.alive:
                 self.stall_sec = min(2 * self.stall_sec, _MAX_STALL_SEC)
             case _:
                 return await server.adapt(error)
         return True
-
-    async def _fail(self, server: Server, resumption: Resumption, error: JetstreamError | Refused) -> None:
-        """Turn to the next host: at once, or after a growing, jittered pause when all of them were asked."""
-        if isinstance(error, HistoryMissing):
-            self._missing[server] = error.gap
-        if server.refused and (resumption.is_of_one_host or all(one.refused for one in self._servers)):
-            raise self._servers[0].refused or error
-        willing = [one for one in self._servers if not one.refused]
-        if resumption.is_of_one_host:
-            willing = [server]
-        later = [one for one in willing if self._servers.index(one) > self._turn]
-        self._turn = self._servers.index((later or willing)[0])
-        if self._missing and all(one in self._missing for one in willing):
-            self._take_gap()
-            return
-        self._failures += 1
-        rounds, asked = divmod(self._failures, len(willing))
-        limit = self._limit(error)
-        if limit is not None and rounds >= limit:
-            if not self._missing:
-                raise error
-            self._take_gap()
-        if rounds and not asked and not isinstance(error, _Stalled):
-            pause = min(_FIRST_PAUSE_SEC * 2 ** min(rounds - 1, 10), _MAX_PAUSE_SEC)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-
-    def _take_gap(self) -> None:
-        """Go on with the host that has most, since nobody has all."""
-        self._excused = min(self._missing, key=lambda server: self._missing[server].begins_us)
-        self._turn = self._servers.index(self._excused)
-        self._missing.clear()
-        self._failures = 0
-
-    def _limit(self, error: JetstreamError | Refused) -> int | None:
-        """How often all hosts are asked in vain."""
-        if self.connections:
-            return None if self.persistent else _MAX_ROUNDS
-        return _MAX_BUSY_ROUNDS if isinstance(error, Busy) else _MAX_FIRST_ROUNDS
 
     def _end(self, ending: str) -> None:
         self.endings.append(ending)
@@ -255,10 +199,10 @@ class StreamClient:
         self._end(f"{server.host.name}: {connection.ended}")
 
     async def _doubt(self, server: Server, quiet: float) -> None:
-        """_Stalled, unless a host that lives may still be scanning a span: that scan would only begin anew."""
+        """Stalled, unless a host that lives may still be scanning a span: that scan would only begin anew."""
         alive = await server.shows_life()
         if not (alive and self.span):
-            raise _Stalled(server.host, quiet, alive)
+            raise Stalled(server.host.name, quiet, alive)
 
     def _beginning(self, server: Server, resumption: Resumption, cursor: int | None) -> _Beginning:
         recent = resumption.recent if resumption.begun else None
@@ -286,14 +230,14 @@ class StreamClient:
         try:
             await joint.close(events)
         except HistoryMissing as error:
-            if server is not self._excused:
+            if server is not self._turns.excused:
                 raise
             joint.shown = str(error)
             self.gaps.append(error.gap)
         else:
             if not resumption.begun:
                 self.shown = joint.shown
-        self._excused = None
+        self._turns.excused = None
 
     async def _new(self, part: Part, server: Server, resumption: Resumption, beginning: _Beginning) -> Part:
         """What is new in a part of a stream; unless a span is to be shown, only what passes the filter on our side."""

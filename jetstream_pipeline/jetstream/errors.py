@@ -51,5 +51,15 @@ class HistoryMissing(JetstreamError):
         super().__init__(str(gap))
 
 
+class Stalled(JetstreamError):
+    """A connection stays open and silent for so long that it is doubted."""
+
+    def __init__(self, host: str, seconds: float, alive: bool) -> None:
+        """`alive`: the host sends to somebody who asks for everything."""
+        self.alive = alive
+        others = "though it sends to others" if alive else "not even without a filter"
+        super().__init__(f"{host} sent nothing for {seconds:g} s, {others}")
+
+
 class Refused(InvalidInput):
     """The host understood the request and refused it: asking again will not help."""

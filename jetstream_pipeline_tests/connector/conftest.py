@@ -2,7 +2,7 @@
 
 import pytest
 
-from jetstream_pipeline.jetstream import client, connection, server
+from jetstream_pipeline.jetstream import client, connection, server, turns
 
 
 @pytest.fixture
@@ -10,7 +10,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doubt a silent host sooner than a person would want, and come back sooner."""
     monkeypatch.setattr(client, "_FIRST_STALL_SEC", 1.0)
     monkeypatch.setattr(client, "_MAX_STALL_SEC", 1.0)
-    monkeypatch.setattr(client, "_MAX_PAUSE_SEC", 0.3)
+    monkeypatch.setattr(turns, "_MAX_PAUSE_SEC", 0.3)
     monkeypatch.setattr(connection, "_SILENCE_SEC", 0.7)
     monkeypatch.setattr(connection, "_ANSWER_SEC", 0.7)
     monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 1.0)

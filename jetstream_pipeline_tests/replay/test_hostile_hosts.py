@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.jetstream import client
+from jetstream_pipeline.jetstream import turns
 from jetstream_pipeline.jetstream.errors import JetstreamError, Refused
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
@@ -29,7 +29,7 @@ EVENTS = [identity(time, time) for time in TIMES]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDirectory:
-    monkeypatch.setattr(client, "_FIRST_PAUSE_SEC", 0.01)
+    monkeypatch.setattr(turns, "_FIRST_PAUSE_SEC", 0.01)
     return DataDirectory(tmp_path)
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.jetstream import client, server
+from jetstream_pipeline.jetstream import server, turns
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import NotSettled, replay_window
@@ -129,7 +129,7 @@ def commits(every: int = 5) -> list[Commit]:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> ModelHost:
     """A host that ends in the middle of the window and has forgotten a quarter of an hour of it when asked again."""
-    monkeypatch.setattr(client, "_FIRST_PAUSE_SEC", 0.0)
+    monkeypatch.setattr(turns, "_FIRST_PAUSE_SEC", 0.0)
     forgotten = Trouble(forgotten_us=WINDOW.start_us + 2_400 * SECOND)
     host = ModelHost("forgetful", troubles=[Trouble(cut_after=300), *[forgotten] * 50])
     host.witness(commits())

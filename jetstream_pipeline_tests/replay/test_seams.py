@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jetstream_pipeline.jetstream import client, server
+from jetstream_pipeline.jetstream import server, turns
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.verify import verify_window
@@ -75,7 +75,7 @@ def hosts(draw: st.DrawFn, name: str, size: int) -> ModelHost:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_FIRST_PAUSE_SEC", 0.0)
+    monkeypatch.setattr(turns, "_FIRST_PAUSE_SEC", 0.0)
     monkeypatch.setattr(staging, "_PART_ROWS", 20)
     monkeypatch.setattr("os.fsync", lambda _: None)
 

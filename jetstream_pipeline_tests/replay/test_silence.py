@@ -12,7 +12,7 @@ import pytest
 from jetstream_pipeline.events.crossing import crossing
 from jetstream_pipeline.events.decode import Rejected, decode
 from jetstream_pipeline.events.parts import Part
-from jetstream_pipeline.jetstream import client, server
+from jetstream_pipeline.jetstream import server, turns
 from jetstream_pipeline.jetstream.errors import CursorTooOld, JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.request import Request
@@ -38,7 +38,7 @@ INSIDE = [commit.identity for commit in NETWORK if commit.time_us in range(WINDO
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_FIRST_PAUSE_SEC", 0.0)
+    monkeypatch.setattr(turns, "_FIRST_PAUSE_SEC", 0.0)
     monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 0.01)
     monkeypatch.setattr(staging, "_PART_ROWS", 1)
 
