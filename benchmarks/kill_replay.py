@@ -317,7 +317,7 @@ def report(tally: Tally, seconds: float) -> None:
     print(f"windows compared, after kills too: {tally.compared}")
     print(f"differences: {tally.differences}")
     left = ", ".join(f"{number} in {folder}" for folder, number in sorted(tally.left_behind.items()))
-    print(f"files that killed runs left behind for good: {left or 'none'}")
+    print(f"files of killed runs still there after the next run, which go once an hour old: {left or 'none'}")
     print(f"{seconds:,.0f} s")
 
 
