@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -126,8 +126,9 @@ class Settings(BaseSettings):
     def host_skew(self) -> timedelta:
         return timedelta(seconds=self.host_skew_seconds)
 
-    def parsed_hosts(self) -> tuple[Host, ...]:
-        return tuple(Host.parse(name) for name in self.hosts)
+    def parsed_hosts(self, instead: Sequence[str] = ()) -> tuple[Host, ...]:
+        """The hosts, or those that are named `instead`; InvalidInput for a name that is none."""
+        return tuple(Host.parse(name) for name in instead or self.hosts)
 
     def endpoints(self) -> Endpoints:
         return Endpoints(self.appview, self.plc_directory, self.dns_server or None)

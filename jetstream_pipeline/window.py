@@ -18,7 +18,12 @@ PARTITION_KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
 def to_us(moment: datetime) -> int:
     """Unix microseconds of an aware datetime, exactly (no float on the way)."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return span_us(moment - _EPOCH)
+
+
+def span_us(span: timedelta) -> int:
+    """A length of time in microseconds."""
+    return span // timedelta(microseconds=1)
 
 
 def from_us(time_us: int) -> datetime:

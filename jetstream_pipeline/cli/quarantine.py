@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -12,10 +10,9 @@ from jetstream_pipeline.cli.output import WRITERS
 from jetstream_pipeline.replay.retry import retry as retry_name
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.quarantine import is_of_window
+from jetstream_pipeline.storage.quarantine import FILES, window_of
 from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.warehouse.database import querying, refresh
-from jetstream_pipeline.window import Window
 
 _BY_REASON = """
 SELECT stream AS name, reason, count(*) AS messages, sum(size)::BIGINT AS bytes,
@@ -48,25 +45,20 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
     What this version understands goes into its window or its queue, once. Exit code 1 where a file was left as it is
     for another reason than that its messages still cannot be read.
     """
-    data = DataDirectory(Settings.read().data_dir)
+    settings = Settings.read()
+    data = DataDirectory(settings.data_dir)
     everything = sorted(path.name for path in data.quarantine.glob("*/"))
     failed = False
     for name in names or everything:
-        for retried in retry_name(data, name):
+        for retried in retry_name(data, name, skew=settings.host_skew):
             place = retried.window or "queue"
             line = f"{name}  {place}  {retried.understood} of {retried.messages} understood, {retried.added} added"
             line = f"{line}  ({retried.note})" if retried.note else line
             click.echo(retried.model_dump_json() if as_json else line)
             failed = failed or retried.note is not None
         # Those too of which a run that died has left nothing in quarantine.
-        for window in _windows(data.quarantine_folder(name)) if tables else ():
-            build_stale(name, window, data.lake)
+        for path in sorted(data.quarantine_folder(name).glob(FILES)) if tables else ():
+            if window := window_of(path):
+                build_stale(name, window, data.lake)
     refresh(data)
     sys.exit(1 if failed else 0)
-
-
-def _windows(folder: Path) -> Iterator[Window]:
-    """The windows of a stream that have, or had, messages in quarantine."""
-    for path in filter(is_of_window, sorted(folder.glob("date=*/hour=*/messages*.parquet"))):
-        date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
-        yield Window.from_key(f"{date}-{hour}:00")

@@ -7,7 +7,6 @@ import sys
 import click
 
 from jetstream_pipeline.cli.windows import derive_tables, reporter
-from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
@@ -61,8 +60,7 @@ def replay(
     settings = Settings.read()
     windows = list(hours(parse_time(start), parse_time(end)))
     subscription = Subscription(collections or settings.collections, dids)
-    servers = [Host.parse(host) for host in hosts] or list(settings.parsed_hosts())
-    data = DataDirectory(settings.data_dir)
+    servers, data = settings.parsed_hosts(hosts), DataDirectory(settings.data_dir)
     whole = True
     for window in windows:
         summary = replay_window(

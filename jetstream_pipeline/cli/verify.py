@@ -10,7 +10,6 @@ import click
 from jetstream_pipeline.cli.output import printable
 from jetstream_pipeline.cli.windows import reporter
 from jetstream_pipeline.errors import PipelineError
-from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.replay.verify import Report, verify_window
@@ -47,8 +46,7 @@ def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bo
     window is not, 2 where no window could be compared at all.
     """
     settings = Settings.read()
-    servers = [Host.parse(host) for host in hosts] or list(settings.parsed_hosts())
-    data = DataDirectory(settings.data_dir)
+    servers, data = settings.parsed_hosts(hosts), DataDirectory(settings.data_dir)
     windows = list(hours(parse_time(start), parse_time(end)))
     subscription_of(data, stream)  # Where there is no such stream, that is said once.
     compared, verified = False, True

@@ -20,7 +20,6 @@ from jetstream_pipeline.handles.cache import HandleCache
 from jetstream_pipeline.handles.resolve import HandleResolver
 from jetstream_pipeline.jetstream.client import StreamClient
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
-from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
@@ -163,8 +162,7 @@ class JetstreamConnector:
         subscription: Subscription,
         on_note: Callable[[str], None] | None = None,
     ) -> StreamClient:
-        names = [instance] if isinstance(instance, str) else list(instance or self._settings.hosts)
-        hosts = [Host.parse(name) for name in names]
+        hosts = self._settings.parsed_hosts([instance] if isinstance(instance, str) else instance or ())
         return StreamClient(hosts, subscription, self._options, on_note, persistent=True)
 
 

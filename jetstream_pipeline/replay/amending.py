@@ -10,9 +10,9 @@ import pyarrow as pa
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.replay.merging import Insertions
-from jetstream_pipeline.replay.seams import Version, neighbours, version
+from jetstream_pipeline.replay.seams import neighbours
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import move, told
+from jetstream_pipeline.storage.files import Version, move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.staging import settling
@@ -27,7 +27,7 @@ class Changed(PipelineError):
     passing = True
 
 
-def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version, ...]:
+def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version | None, ...]:
     """What changes when the window or one beside it is replaced."""
     lake = data.lake
     return tuple(map(version, (lake.events_path(stream, window), *neighbours(lake, stream, window))))
@@ -44,7 +44,7 @@ def amend(
     data: DataDirectory,
     stream: str,
     window: Window,
-    found: tuple[Version, ...],
+    found: tuple[Version | None, ...],
     insertions: Insertions,
     describe: Callable[[Counts], WindowSummary],
     folder: Path,

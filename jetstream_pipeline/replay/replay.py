@@ -18,11 +18,10 @@ from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged, sweep
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.window import Window, span_us
 
 SETTLE = timedelta(minutes=5)
 HOST_SKEW = timedelta(seconds=30)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class NotSettled(InvalidInput):
@@ -63,7 +62,7 @@ def replay_window(
         if summary := _proved_by_others(standing, subscription):
             files.discard()
             return summary
-        source = Source(subscription, hosts, skew // _MICROSECOND, options or Options())
+        source = Source(subscription, hosts, span_us(skew), options or Options())
         evidence = read_window(window, source, files, on_progress)
         summary = seal(Place(data, stream, window, subscription, replace), files, evidence)
         files.discard()

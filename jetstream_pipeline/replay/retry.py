@@ -27,9 +27,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
-from jetstream_pipeline.window import Window, to_us
-
-_MICROSECOND = timedelta(microseconds=1)
+from jetstream_pipeline.window import Window, span_us, to_us
 
 
 class Retried(BaseModel):
@@ -89,8 +87,8 @@ def retry(data: DataDirectory, name: str, *, skew: timedelta = HOST_SKEW) -> Ite
     folder = data.quarantine_folder(name)
     if not folder.is_dir():
         raise InvalidInput(f"there is no quarantine of {name} in {data.root}")
-    for path in sorted(folder.glob("date=*/hour=*/messages*.parquet")):
-        window = _window(path) if quarantine.is_of_window(path) else None
+    for path in sorted(folder.glob(quarantine.FILES)):
+        window = quarantine.window_of(path)
         messages = 0
         try:
             messages = quarantine.count(path)
@@ -99,15 +97,10 @@ def retry(data: DataDirectory, name: str, *, skew: timedelta = HOST_SKEW) -> Ite
             if window is None:
                 retried = _retry_queue(data, name, path)
             else:
-                retried = _retry_window(data, name, window, skew // _MICROSECOND)
+                retried = _retry_window(data, name, window, span_us(skew))
         except PipelineError as error:
             retried = Retried(name=name, window=window, messages=messages, understood=0, added=0, note=str(error))
         yield retried
-
-
-def _window(path: Path) -> Window:
-    date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
-    return Window.from_key(f"{date}-{hour}:00")
 
 
 def _retry_queue(data: DataDirectory, name: str, path: Path) -> Retried:

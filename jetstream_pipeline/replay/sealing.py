@@ -14,10 +14,10 @@ from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
-from jetstream_pipeline.replay.seams import Seams, neighbours, version
+from jetstream_pipeline.replay.seams import Seams, neighbours
 from jetstream_pipeline.replay.streams import say_filter
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import move, told
+from jetstream_pipeline.storage.files import move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.staging import StagedWindow, settling

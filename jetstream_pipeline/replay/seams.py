@@ -18,6 +18,7 @@ from jetstream_pipeline.events.crossing import crossing
 from jetstream_pipeline.events.identity import IDENTITY_COLUMNS, identities
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.storage.errors import Damaged
+from jetstream_pipeline.storage.files import Version, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import read_summary
@@ -26,8 +27,6 @@ from jetstream_pipeline.window import Window
 _COLUMNS = ["time_us", *IDENTITY_COLUMNS]
 _WELL_BEFORE = 100
 """Events from before a moment that show that the row group before needs no reading."""
-
-Version = tuple[int, int] | None
 
 
 @dataclass
@@ -38,7 +37,7 @@ class Seams:
     skew_us: int
     previous: pa.Array | None = None
     following: pa.Array | None = None
-    versions: tuple[Version, Version] = (None, None)
+    versions: tuple[Version | None, Version | None] = (None, None)
     left: int = field(default=0, init=False)
     """Events of the window that a neighbour holds."""
     taken: int = field(default=0, init=False)
@@ -84,15 +83,6 @@ def neighbours(lake: Lake, stream: str, window: Window) -> tuple[Path, Path]:
     length = window.end - window.start
     before, after = (Window(window.start + shift, window.end + shift) for shift in (-length, length))
     return lake.events_path(stream, before), lake.events_path(stream, after)
-
-
-def version(path: Path) -> Version:
-    """What changes when a window's file is replaced; None where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _held(

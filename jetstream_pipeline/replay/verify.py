@@ -20,11 +20,10 @@ from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import StagedWindow, staged
 from jetstream_pipeline.storage.summary import Counts, Verification, WindowState, WindowSummary, read_summary
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.window import Window, span_us
 
 _ATTEMPTS = 3
 _UNFIT = re.compile(r"[^A-Za-z0-9.-]")
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class HostReport(BaseModel):
@@ -84,7 +83,7 @@ def verify_window(
     reports: list[HostReport] = []
     failure: PipelineError | None = None
     for host in others:
-        source = Source(subscription, [host], skew // _MICROSECOND, options or Options())
+        source = Source(subscription, [host], span_us(skew), options or Options())
         try:
             summary, report = _verify_on(stream, window, source, data, on_progress)
         except PipelineError as error:

@@ -43,6 +43,18 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+Version = tuple[int, int]
+
+
+def version(path: Path) -> Version | None:
+    """What changes when a file is replaced; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path beside `target`; when the body succeeds, it is durable and takes `target`'s place at once.

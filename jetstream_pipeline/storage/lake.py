@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder
 from jetstream_pipeline.window import Window
 
 EVENTS = "events"
@@ -48,8 +49,7 @@ class Lake:
     def _path(self, stream: str, folder: str, window: Window, name: str) -> Path:
         if not window.is_hour:
             raise InvalidInput(f"the lake holds whole hours; {window} is not one")
-        hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
-        return self.root / check_name(stream) / folder / hive / f"{name}.parquet"
+        return self.root / check_name(stream) / folder / hour_folder(window.start) / f"{name}.parquet"
 
     def stream_path(self, stream: str) -> Path:
         """What is said of a stream as a whole."""
@@ -71,6 +71,6 @@ class Lake:
         found = []
         for folder in sorted((self.root / check_name(stream)).iterdir()):
             name = EVENTS if folder.name == INCOMPLETE else folder.name
-            if folder.is_dir() and next(folder.glob(f"date=*/hour=*/{name}.parquet"), None):
+            if folder.is_dir() and next(folder.glob(f"{ANY_HOUR}/{name}.parquet"), None):
                 found.append(folder.name)
         return found

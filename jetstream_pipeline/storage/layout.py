@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.cache import Cache
+from jetstream_pipeline.storage.hive import hour_folder
 from jetstream_pipeline.storage.lake import Lake, check_name
 from jetstream_pipeline.window import Window
 
@@ -42,8 +43,7 @@ class DataDirectory:
 
     def quarantine_path(self, stream: str, window: Window) -> Path:
         """Where the messages of a window that could not be read are kept."""
-        hive = Path(f"date={window.start:%Y-%m-%d}", f"hour={window.start:%H}")
-        return self.quarantine_folder(stream) / hive / "messages.parquet"
+        return self.quarantine_folder(stream) / hour_folder(window.start) / "messages.parquet"
 
     def quarantine_folder(self, stream: str) -> Path:
         """Where a stream's or a queue's messages are kept that could not be read."""

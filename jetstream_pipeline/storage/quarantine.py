@@ -14,9 +14,13 @@ import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.files import replacing
+from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.window import Window
 
 _NAME = "messages"
+FILES = f"{ANY_HOUR}/{_NAME}*.parquet"
+"""The pattern of the files in a stream's or a queue's folder."""
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -69,9 +73,9 @@ def quarantined(
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
-def is_of_window(path: Path) -> bool:
-    """Whether a quarantine file holds a window's messages; `keep` gives the others longer names."""
-    return path.stem == _NAME
+def window_of(path: Path) -> Window | None:
+    """The window whose messages a quarantine file holds; None where they are of none: `keep` names it so."""
+    return hour_of(path) if path.stem == _NAME else None
 
 
 def count(path: Path) -> int:
@@ -101,8 +105,7 @@ def rewrite(path: Path, rows: pa.Table) -> None:
 
 def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
     """Write rows of `QUARANTINE_SCHEMA` that belong to no window into a file of their own below a stream's folder."""
-    hive = folder / f"date={received_at:%Y-%m-%d}" / f"hour={received_at:%H}"
-    path = hive / f"{_NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
+    path = folder / hour_folder(received_at) / f"{_NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_batches([rows]), temporary)
     return path
@@ -110,6 +113,6 @@ def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
 
 def _reading(path: Path) -> AbstractContextManager[pq.ParquetFile]:
     """Only a window's messages can be had again."""
-    if is_of_window(path):
+    if path.stem == _NAME:
         return reading(path)
     return reading(path, "move it elsewhere; its messages are in no other file")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import replacing
+from jetstream_pipeline.storage.files import replacing, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
@@ -40,7 +40,7 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
     target = lake.table_path(stream, table.name, window)
     with replacing(target) as temporary:
         derived_from = None
-        while derived_from != (derived_from := _version(events)):
+        while derived_from != (derived_from := version(events)):
             _write(table, events, temporary)
     rows = pq.read_metadata(target).num_rows
     return TableSummary(target, rows, target.stat().st_size, time.monotonic() - began)
@@ -67,12 +67,6 @@ def _since(table: Path) -> int | None:
         return table.stat().st_mtime_ns
     except FileNotFoundError:
         return None
-
-
-def _version(events: Path) -> tuple[int, int]:
-    """What changes when the window is replaced: a table is never older than the events beside it."""
-    status = events.stat()
-    return status.st_ino, status.st_mtime_ns
 
 
 def _write(table: Table, events: Path, target: Path) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.sql import glob_safe, literal
+from jetstream_pipeline.storage.hive import ANY_HOUR
 from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.summary import SUMMARY_KEY
 from jetstream_pipeline.tables.columns import readable
@@ -103,16 +105,15 @@ def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
     """The pattern of a data set's files, for each stream that has any."""
     lake = data.lake
     return {
-        stream: glob_safe(lake.root.resolve() / stream / folder) + f"/date=*/hour=*/{name}.parquet"
+        stream: f"{glob_safe(lake.root.resolve() / stream / folder)}/{ANY_HOUR}/{name}.parquet"
         for stream in lake.streams()
         if folder in lake.datasets(stream)
     }
 
 
 def _quarantine_files(data: DataDirectory) -> dict[str, str]:
-    pattern = "date=*/hour=*/messages*.parquet"
-    streams = sorted(path for path in data.quarantine.glob("*") if next(path.glob(pattern), None))
-    return {path.name: f"{glob_safe(path.resolve())}/{pattern}" for path in streams}
+    streams = sorted(path for path in data.quarantine.glob("*") if next(path.glob(QUARANTINE_FILES), None))
+    return {path.name: f"{glob_safe(path.resolve())}/{QUARANTINE_FILES}" for path in streams}
 
 
 def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], options: str = "") -> str:

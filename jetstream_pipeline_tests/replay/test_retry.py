@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from jetstream_pipeline.cli.quarantine import retry as command
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events import decode as decoding
 from jetstream_pipeline.events.wires import Fields, Wire, read_v1
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay import retry as retrying
+from jetstream_pipeline.replay import seams
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.retry import retry
-from jetstream_pipeline.storage import quarantine
+from jetstream_pipeline.storage import quarantine, window_file
 from jetstream_pipeline.storage.errors import WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined, read
@@ -189,6 +192,22 @@ def test_an_event_that_a_window_beside_it_holds_is_left_to_that(
     (retried,) = retry(data, "network")
     assert (retried.understood, retried.added, retried.note) == (1, 0, None)
     assert stored(data) == before
+
+
+@pytest.mark.parametrize(("skew", "added"), [("200", 0), ("1", 1)])
+def test_how_far_into_it_is_for_the_setting_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: str, added: int
+) -> None:
+    monkeypatch.setattr(window_file, "_ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(seams, "_WELL_BEFORE", 1)
+    data, before = DataDirectory(tmp_path), Window.hour(WINDOW.start - HOUR)
+    here_us, there_us = WINDOW.start_us + 1, WINDOW.start_us - 300 * SECOND + 1
+    replay(data, among(WINDOW, here_us, of_tomorrow(here_us)))
+    replay(data, among(before, there_us, identity(there_us, here_us, "did:plc:tomorrow")), before)
+    upgrade(monkeypatch)
+    variables = {"JETSTREAM_DATA_DIR": str(tmp_path), "JETSTREAM_HOST_SKEW_SECONDS": skew}
+    retried = CliRunner().invoke(command, ["network", "--json"], env=variables)
+    assert f'"understood":1,"added":{added}' in retried.output
 
 
 def among(window: Window, time_us: int, message: str) -> list[str]:

@@ -1,0 +1,22 @@
+"""How the hour of a file is written in its path, so that DuckDB makes columns of it: date=YYYY-MM-DD/hour=HH."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from jetstream_pipeline.window import Window
+
+ANY_HOUR = "date=*/hour=*"
+"""The pattern of every hour's folder."""
+
+
+def hour_folder(moment: datetime) -> Path:
+    """The folder of the hour that holds a time (UTC), below that of its data set."""
+    return Path(f"date={moment:%Y-%m-%d}", f"hour={moment:%H}")
+
+
+def hour_of(path: Path) -> Window:
+    """The hour of a file in such a folder; InvalidInput where that is none."""
+    date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
+    return Window.from_key(f"{date}-{hour}:00")
