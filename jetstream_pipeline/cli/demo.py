@@ -66,7 +66,7 @@ And for the real network, into data/:
   make run    # Dagster's UI at http://127.0.0.1:3000"""
 
 
-@click.command()
+@click.command(short_help="Backfill and query three hours of a simulated network.")
 def demo() -> None:
     """Backfill the last three finished hours of a simulated network through Dagster, and query them.
 

@@ -16,7 +16,7 @@ from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import hours, parse_time
 
 
-@click.command()
+@click.command(short_help="Replay whole hours of a stream into the lake.")
 @click.option("--start", required=True, help="First hour, UTC: 2026-01-31-14:00, or ISO 8601.")
 @click.option("--end", required=True, help="End of the last hour, UTC.")
 @click.option(

@@ -17,7 +17,7 @@ _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.St
 """PIVOT is a statement of the last kind."""
 
 
-@click.command()
+@click.command(short_help="Run a query, read-only, over the views.")
 @click.argument("query")
 @click.option(
     "-f", "--format", "form", type=click.Choice(list(WRITERS)), default="table", show_default=True,

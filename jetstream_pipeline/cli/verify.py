@@ -24,7 +24,7 @@ _NAMED = 3
 _LONGEST_NAME = 80
 
 
-@click.command()
+@click.command(short_help="Hold whole windows against another host.")
 @click.option("--from", "start", required=True, help="First hour, UTC: 2026-01-31-14:00, or ISO 8601.")
 @click.option("--to", "end", required=True, help="End of the last hour, UTC.")
 @click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")

@@ -67,7 +67,7 @@ def _check(lake: Lake, stream: str, said: StreamFilter | None, subscription: Sub
         difference = "its windows have another filter"
     raise InvalidInput(
         f"the stream {stream} has other events than asked for now ({difference}); give these a stream name of their "
-        "own, or say that its history shall be replaced"
+        "own, or replace its history: `replay --replace-history`"
     )
 
 
