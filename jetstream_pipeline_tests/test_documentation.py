@@ -4,13 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
-import pytest
 
 from jetstream_pipeline import JetstreamConnector, JetstreamRecord, Queue
 from jetstream_pipeline.cli.quarantine import quarantine
@@ -28,12 +26,6 @@ from jetstream_pipeline.window import Window
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _CONNECTOR, _WINDOWS = ((_DOCS / name).read_text() for name in ("connector.md", "windows.md"))
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def serving(stack: ExitStack, *simulators: Simulator) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from itertools import islice
@@ -28,12 +27,6 @@ _START = 1_000_000 * ((int(time.time()) - 5 * _HOUR) // (24 * _HOUR) * 24 + 3) *
 _AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
 _BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
 _DOWN = (Refuse(503),) * 1000
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def host(stack: ExitStack, *script: Fault | None, witness: Witness | None = None, **options: Any) -> Simulator:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 
@@ -48,15 +48,9 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
 
 
-def run(
-    folder: Path,
-    host: Simulator,
-    window: Window,
-    *options: str,
-    first: str = "",
-    stdout: int | IO[str] = subprocess.PIPE,
-) -> subprocess.CompletedProcess[str]:
-    return ended(started(folder, host, window, *options, first=first, stdout=stdout))
+def run(folder: Path, host: Simulator, window: Window, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """As `started`, to its end."""
+    return ended(started(folder, host, window, *options, **more))
 
 
 def said(events: Iterable[SimulatedEvent]) -> list[tuple[object, ...]]:

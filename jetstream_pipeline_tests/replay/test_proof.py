@@ -1,9 +1,8 @@
 """A window is whole only where that was shown, and its file says by what."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -28,17 +27,6 @@ WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 NOBODY = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 OLD = {"v2": False, "with_cursor": False}
 WIRES = pytest.mark.parametrize("options", [OLD, {}], ids=["v1", "v2"])
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def serving(stack: ExitStack, network: Network = NETWORK, **options: Any) -> Host:

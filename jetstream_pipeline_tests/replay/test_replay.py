@@ -23,11 +23,6 @@ WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 EVERYTHING = Subscription()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
-
-
 def expected_rows() -> list[tuple]:
     events = NETWORK.events(WINDOW.start_us, WINDOW.end_us)
     return [(e.seq, e.time_us, e.did, e.rkey, e.record_json, e.payload_json) for e in events]

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
@@ -41,11 +40,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_FIRST_PAUSE_SEC", 0.0)
     monkeypatch.setattr(server, "_SIGN_OF_LIFE_SEC", 0.01)
     monkeypatch.setattr(staging, "_PART_ROWS", 1)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
 
 
 def replay(data: DataDirectory, *hosts: ModelHost) -> WindowSummary:

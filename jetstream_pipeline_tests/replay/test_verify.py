@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,17 +36,6 @@ AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_o
 BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
 SURE = slice(350, -350)
 """Without the events so close to the window's edges that hosts' clocks put them on either side."""
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def serving(stack: ExitStack, witness: Witness | None = None, **options: Any) -> Host:

@@ -27,11 +27,6 @@ DAY_SEC = 86_400
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
-
-
 def events(*numbers: int) -> pa.RecordBatch:
     return decode([commit('{"text":"hi"}', number=number) for number in numbers], "host").events
 

@@ -21,11 +21,6 @@ from jetstream_pipeline_tests.windows import commit, store
 LONG = "x" * 1_000_000
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
-    return DataDirectory(tmp_path)
-
-
 def events(*numbers: int) -> pa.RecordBatch:
     return decode([commit('{"text":"hi"}', number=number) for number in numbers], "host").events
 
