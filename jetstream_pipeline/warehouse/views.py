@@ -119,14 +119,18 @@ def _quarantine_files(data: DataDirectory) -> dict[str, str]:
 def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], options: str = "") -> str:
     """`columns` of every stream's files, with the stream and the window; `types` are those of the files' columns."""
     if not files:
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in types.items())
-        place = "NULL::VARCHAR AS stream, NULL::DATE AS date, NULL::INTEGER AS hour"
-        return f"SELECT {columns}, stream, date, hour FROM (SELECT {nothing}, {place}) WHERE false"  # noqa: S608
+        nothing = _no_rows(types | {"stream": "VARCHAR", "date": "DATE", "hour": "INTEGER"})
+        return f"SELECT {columns}, stream, date, hour FROM ({nothing})"  # noqa: S608 - our names
     return "\nUNION ALL\n".join(
         f"SELECT {columns}, {literal(stream)} AS stream, date, hour "  # noqa: S608 - our names and quoted paths
         f"FROM read_parquet({literal(pattern)}, {_HIVE}{options})"
         for stream, pattern in files.items()
     )
+
+
+def _no_rows(types: dict[str, str]) -> str:
+    """A SELECT with these columns and nothing in them."""
+    return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in types.items())} WHERE false"
 
 
 _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
@@ -189,8 +193,7 @@ def _windows(data: DataDirectory) -> str:
     """A window that is both whole and incomplete shows as whole: it has just become so."""
     whole, incomplete = (list(_files(data, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))
     if not whole + incomplete:
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, (kind, _, _) in _WINDOW_COLUMNS.items())
-        return f"SELECT {nothing} WHERE false"
+        return _no_rows({name: kind for name, (kind, _, _) in _WINDOW_COLUMNS.items()})
     said = ", ".join(_said(kind, path, name) for name, (kind, path, _) in _WINDOW_COLUMNS.items() if path)
     parts = " UNION ALL ".join(_summaries(files, rank) for rank, files in enumerate((whole, incomplete)) if files)
     return (
@@ -214,8 +217,7 @@ def _streams(data: DataDirectory) -> str:
     paths = {stream: lake.stream_path(stream).resolve() for stream in lake.streams()}
     said = {stream: path for stream, path in paths.items() if path.exists()}
     if not said:
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, (kind, _) in _STREAM_COLUMNS.items())
-        return f"SELECT {nothing} WHERE false"
+        return _no_rows({name: kind for name, (kind, _) in _STREAM_COLUMNS.items()})
     _, *columns = _STREAM_COLUMNS.items()
     values = ", ".join(f"(content::JSON ->> '$.{name}')::{kind} AS {name}" for name, (kind, _) in columns)
     return "\nUNION ALL\n".join(
