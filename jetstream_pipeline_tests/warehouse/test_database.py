@@ -16,7 +16,9 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined
-from jetstream_pipeline.storage.summary import WindowState
+from jetstream_pipeline.storage.stream_filter import StreamFilter, write_filter
+from jetstream_pipeline.storage.summary import Clamp, Proof, Verification, WindowState, WindowSummary
+from jetstream_pipeline.storage.window_file import write_window
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying, refresh
@@ -107,6 +109,84 @@ def test_a_window_that_became_whole_shows_once_and_what_was_incomplete_is_gone(d
         assert earlier.execute("SELECT count(*) FROM incomplete_events").fetchall() == [(0,)]
     assert ask(data, "SELECT state, events, file_size > 0 FROM windows") == [("complete", 50, True)]
     assert ask(data, "SELECT count(*) FROM quarantine") == [(0,)]
+
+
+def test_the_views_say_all_that_the_files_say(data: DataDirectory) -> None:
+    minutes = [HOUR.start + timedelta(minutes=number) for number in range(5)]
+    summary = WindowSummary(
+        events=0,
+        first_time=minutes[0],
+        last_time=minutes[1],
+        counts_by_kind={"commit": 3, "identity": 2},
+        counts_by_collection={"app.bsky.feed.post": 3},
+        stream="network",
+        start=HOUR.start,
+        end=HOUR.end,
+        state=WindowState.VERIFIED,
+        reason="as a test wants it",
+        fingerprint="of posts",
+        host="one,other",
+        wire="v1,v2",
+        proof=Proof(
+            cursor=4,
+            start_shown_by="an event before",
+            end_shown_by="an event after",
+            position=minutes[2],
+            connections=("cut", "closed"),
+            clamps=(Clamp(host="one", asked=minutes[0], begins=minutes[1]),),
+            repeats=5,
+            resumptions=6,
+            left_to_neighbours=7,
+            taken_from_beyond=8,
+        ),
+        quarantined=9,
+        repaired=10,
+        verifications=(
+            Verification(host="other", compared_at=minutes[3], compared=11, repaired=12, lacking_there=13, agreed=True),
+        ),
+        seconds=14.5,
+        finished_at=minutes[4],
+        version="1.2.3",
+    )
+    path = data.lake.events_path("network", HOUR)
+    path.parent.mkdir(parents=True)
+    write_window(path, [], lambda _: summary)
+    kinds = StreamFilter(fingerprint="of posts", collections=("app.bsky.*",), dids=("did:plc:a",), kinds=("commit",))
+    write_filter(data.lake.stream_path("network"), kinds)
+    message = Unreadable(b"garbage", "no JSON", 7)
+    keep(
+        quarantined([message], received_at=minutes[0], host="one", wire=Wire.V2),
+        data.quarantine_folder("network"),
+        minutes[0],
+    )
+    with querying(data) as connection:
+        rows = {
+            view: connection.sql(f"SELECT * FROM {view}").to_arrow_table().to_pylist()[0]
+            for view in ("windows", "streams", "quarantine")
+        }
+    said = summary.model_dump(exclude={"start", "end", "proof"}) | summary.proof.model_dump(exclude={"cursor"})
+    said |= {"window_start": HOUR.start, "window_end": HOUR.end, "file": str(path), "file_size": path.stat().st_size}
+    assert {name: _plain(value) for name, value in rows["windows"].items()} == {
+        name: _plain(value) for name, value in said.items()
+    }
+    assert rows["streams"] == {"stream": "network", **kinds.model_dump(mode="json")}
+    place = {"stream": "network", "date": HOUR.start.date(), "hour": HOUR.start.hour}
+    assert rows["quarantine"] == place | {
+        "received_at": minutes[0],
+        "host": "one",
+        "wire": "v2",
+        "position_us": 7,
+        "reason": "no JSON",
+        "size": 7,
+        "message": b"garbage",
+    }
+
+
+def _plain(value: object) -> object:
+    """A map is pairs in DuckDB, a tuple a list."""
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(value) if isinstance(value, tuple) else value
 
 
 def test_someone_who_holds_the_file_shuts_nobody_out(data: DataDirectory) -> None:
