@@ -50,13 +50,8 @@ class Evidence(BaseModel):
         return [*self.connections, *endings][-_CONNECTIONS_KEPT:]
 
     def can_be_gone_on_with(self, new: Evidence) -> bool:
-        """Whether what this shows is of the same reading as one that begins now."""
-        return (self.fingerprint, self.version, self.skew_us, self.cursor) == (
-            new.fingerprint,
-            new.version,
-            new.skew_us,
-            new.cursor,
-        )
+        """Whether what this shows is of the same reading as one of the same window that begins now."""
+        return (self.fingerprint, self.version, self.skew_us) == (new.fingerprint, new.version, new.skew_us)
 
     def verdict(self, window: Window) -> tuple[WindowState, str]:
         """The window's state and, in words, what shows it."""

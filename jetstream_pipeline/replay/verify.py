@@ -161,11 +161,10 @@ def _settle(
     )
 
     def describe(counts: Counts) -> WindowSummary:
-        verified = verification.agreed or before.state is WindowState.VERIFIED
         return before.model_copy(
             update={
                 **counts.model_dump(),
-                "state": WindowState.VERIFIED if verified else before.state,
+                "state": WindowState.VERIFIED if verification.agreed else before.state,
                 "reason": f"{host.name} has the same events" if verification.agreed else before.reason,
                 "repaired": before.repaired + here.events,
                 "verifications": (*before.verifications, verification),

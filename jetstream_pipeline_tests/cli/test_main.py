@@ -26,12 +26,15 @@ def simulating(*options: str) -> Iterator[str]:
     """`jetstream-pipeline simulate` in a process of its own; its address."""
     command = [sys.executable, "-m", "jetstream_pipeline", "simulate", "--port", "0", "--rate", "2", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
-    assert process.stdout
-    found = re.search(r"ws://\S+", process.stdout.readline())
-    assert found
-    yield found[0]
-    process.terminate()
-    assert process.wait(10) == 0
+    try:
+        assert process.stdout
+        found = re.search(r"ws://\S+", process.stdout.readline())
+        assert found
+        yield found[0]
+    finally:
+        process.terminate()
+        code = process.wait(10)
+    assert code == 0
 
 
 @pytest.fixture

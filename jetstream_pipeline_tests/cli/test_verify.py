@@ -6,68 +6,62 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import dagster as dg
-import pyarrow.parquet as pq
+import duckdb
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from websockets.sync.server import ServerConnection
 
 from jetstream_pipeline.cli import verify as command
-from jetstream_pipeline.cli.main import cli
+from jetstream_pipeline.cli import windows
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.errors import JetstreamError
-from jetstream_pipeline.orchestration.build import build_definitions
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.replay import replay as replaying
 from jetstream_pipeline.replay.comparison import Lack
+from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.verify import HostReport, Report
-from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage import quarantine
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.stream_filter import StreamFilter, write_filter
 from jetstream_pipeline.storage.summary import WindowState, read_summary
-from jetstream_pipeline.tables.build import build_stale, build_table
+from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
-from jetstream_pipeline_tests.windows import HOUR, commit, store
+from jetstream_pipeline_tests.cli.commands import NEXT, fill, grow, run, texts
+from jetstream_pipeline_tests.hostile import Script, identity, sending, serving
+from jetstream_pipeline_tests.windows import HOUR
 
 NONE = Lack(events=0, of=9, repositories=0, by_collection={}, by_repository={})
-NEXT = Window.hour(HOUR.end)
 Answer = Callable[[Window], Report]
+SECOND = 1_000_000
+PAST = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+TIMES = range(PAST.start_us - 200 * SECOND, PAST.end_us + 200 * SECOND, 20 * SECOND)
+EVENTS = sending([identity(time_us, time_us) for time_us in TIMES])
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> DataDirectory:
+def data(data: DataDirectory) -> DataDirectory:
     """Two windows of one post each, the first one with its tables."""
-    data = DataDirectory(tmp_path)
-    for window in (HOUR, NEXT):
-        store(data, [commit('{"text":"first"}')], window)
-    for table in TABLES:
-        build_table(table, "network", HOUR, data.lake)
-    write_filter(data.lake.stream_path("network"), StreamFilter(fingerprint="of all", collections=(), dids=()))
+    fill(data)
     return data
-
-
-def grow(data: DataDirectory, *messages: bytes) -> None:
-    """The first window gets another post, and its tables know nothing of it."""
-    store(data, [commit('{"text":"first"}'), commit('{"text":"second"}', number=1), *messages])
-
-
-def texts(data: DataDirectory) -> list[str]:
-    path = data.lake.table_path("network", "posts", HOUR)
-    texts: list[str] = pq.ParquetFile(path).read(columns=["text"])["text"].to_pylist()
-    return texts
-
-
-def run(data: DataDirectory, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, env={"JETSTREAM_DATA_DIR": str(data.root)})
 
 
 def verify(monkeypatch: pytest.MonkeyPatch, data: DataDirectory, answer: Answer, *options: str) -> Result:
     """The command over both windows, where the comparison brings what `answer` says."""
     monkeypatch.setattr(command, "verify_window", lambda stream, window, **_: answer(window))
     return run(data, "verify", "--from", HOUR.start.isoformat(), "--to", NEXT.end.isoformat(), *options)
+
+
+def verify_past(data: DataDirectory, script: Script, **environment: str) -> Result:
+    """The command over a window from one host, where the environment names another one, which does what `script`
+    says."""
+    with serving(EVENTS) as own, serving(script) as other:
+        replay_window("network", Subscription(), PAST, hosts=[own], data=data)
+        span = ("--from", PAST.start.isoformat(), "--to", PAST.end.isoformat())
+        return run(data, "verify", *span, JETSTREAM_HOSTS=f"ws://{other.name}", **environment)
 
 
 def report(data: DataDirectory, window: Window, lacking_there: Lack = NONE, note: str | None = None) -> Report:
@@ -103,17 +97,6 @@ def test_tables_are_derived_where_a_later_host_could_not_be_asked(
         return report(data, window)
 
     assert verify(monkeypatch, data, merge_and_fail).exit_code == 1
-    assert texts(data) == ["first", "second"]
-
-
-@pytest.mark.parametrize("is_emptied", [False, True])
-def test_a_retry_derives_the_tables_that_one_that_died_has_left_old(data: DataDirectory, is_emptied: bool) -> None:
-    grow(data, b"garbage")
-    path = data.quarantine_path("network", HOUR)
-    if is_emptied:
-        quarantine.rewrite(path, quarantine.read(path).slice(0, 0))
-    result = run(data, "quarantine", "retry", "network")
-    assert result.exit_code == 0, result.output
     assert texts(data) == ["first", "second"]
 
 
@@ -201,8 +184,37 @@ def test_what_holds_for_all_windows_ends_the_command_with_2(
     assert not asked
 
 
-def test_the_job_tries_again_what_may_pass(tmp_path: Path) -> None:
-    definitions = build_definitions(Settings(data_dir=tmp_path, first_hour=datetime.now(UTC) - timedelta(days=2)))
-    job = definitions.resolve_job_def("network_verification")
-    policy = job.graph.node_named("network_verify").definition.retry_policy
-    assert policy == dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+def test_the_settings_say_which_host_is_asked_and_from_when(tmp_path: Path) -> None:
+    cursors = []
+
+    def script(connection: ServerConnection, number: int, cursor: int) -> None:
+        cursors.append(cursor)
+        EVENTS(connection, number, cursor)
+
+    result = verify_past(DataDirectory(tmp_path), script, JETSTREAM_HOST_SKEW_SECONDS="7")
+    assert result.exit_code == 0, result.output
+    assert PAST.start_us - 2 * 7 * SECOND in cursors
+
+
+def test_the_setting_says_how_long_ago_a_window_must_have_ended(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "datetime", SimpleNamespace(now=lambda _: HOUR.end + timedelta(minutes=10)))
+    span = ("--from", HOUR.start.isoformat(), "--to", HOUR.end.isoformat())
+    result = run(data, "verify", *span, "-i", "ws://127.0.0.1:1", JETSTREAM_SETTLE_MINUTES="20")
+    assert result.exit_code == 2
+    assert "less than 20 minutes ago" in result.stderr
+
+
+def test_progress_is_told_beside_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_PROGRESS_SEC", 0)
+    result = verify_past(DataDirectory(tmp_path), EVENTS)
+    assert result.stdout.startswith(f"{PAST}  verified  180 events")
+    assert f"{PAST}  100%  180 events\n" in result.stderr
+    assert "%" not in result.stdout
+
+
+def test_what_was_compared_can_be_queried(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify(monkeypatch, data, lambda window: report(data, window))
+    with duckdb.connect(data.warehouse, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchall() == [(2,)]

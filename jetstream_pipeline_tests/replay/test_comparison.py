@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jetstream_pipeline.events.identity import identities
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.replay import comparison
-from jetstream_pipeline.replay.comparison import compare
+from jetstream_pipeline.replay.comparison import Lack, compare
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.seams import Seams
 from jetstream_pipeline_tests.windows import HOUR
@@ -100,6 +100,17 @@ def test_what_is_missing_goes_after_what_it_follows_there_within_its_repositorys
         ("did:plc:0", 2),
         ("did:plc:3", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "of", "is_blindness"),
+    [(9, 9, False), (10, 10, True), (10, 9_999, True), (10, 10_000, False), (11, 10_000, True), (11, 11_000, False)],
+)
+def test_a_host_is_blind_that_lacks_ten_events_and_more_than_one_in_a_thousand(
+    lacking: int, of: int, is_blindness: bool
+) -> None:
+    lack = Lack(events=lacking, of=of, repositories=1, by_collection={}, by_repository={})
+    assert lack.is_blindness is is_blindness
 
 
 def test_hosts_that_agree_are_read_once_and_little_of_an_event_is_kept() -> None:

@@ -111,6 +111,17 @@ def test_what_can_be_read_now_goes_into_its_window_where_it_was_sent(data: DataD
     assert stored(data) == after
 
 
+def test_what_came_from_quarantine_stays_when_the_window_is_replayed(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        upgrade(patched)
+        list(retry(data, "network"))
+    before = stored(data)
+    assert replay(data, list(map(of_today, TIMES))).repaired == 2
+    assert stored(data) == before
+
+
 @pytest.mark.usefixtures("tomorrow")
 def test_a_retry_that_died_after_the_window_was_written_adds_nothing_twice(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch

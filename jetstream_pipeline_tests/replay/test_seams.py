@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from jetstream_pipeline.jetstream import server, turns
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
+from jetstream_pipeline.replay.seams import Seams
 from jetstream_pipeline.replay.verify import verify_window
 from jetstream_pipeline.storage import staging
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -97,6 +99,7 @@ def replay(data: DataDirectory, window: Window, sources: Sequence[ModelHost]) ->
             pass
 
 
+@pytest.mark.timeout(900)
 @settings(
     max_examples=_EXAMPLES,
     deadline=None,
@@ -121,11 +124,17 @@ def test_the_windows_together_hold_each_event_once(drawn: st.DataObject) -> None
         assert [commit for commit in network if commit.time_us in sure and commit.identity not in found] == []
 
 
-def test_a_window_replayed_again_on_another_host_still_meets_its_neighbours(tmp_path: Path) -> None:
+def apart() -> tuple[ModelHost, ModelHost, list[Commit]]:
+    """Two hosts whose clocks differ by as much as windows are to meet across, and their network."""
     network = [Commit(n % 7, n // 7, EDGES[0] - 600 * SECOND + n * 2 * SECOND) for n in range(6_600)]
-    early, late = ModelHost("early", -14 * SECOND), ModelHost("late", 14 * SECOND)
+    early, late = ModelHost("early", -CLOCKS), ModelHost("late", CLOCKS)
     for host in (early, late):
         host.witness(network)
+    return early, late, network
+
+
+def test_a_window_replayed_again_on_another_host_still_meets_its_neighbours(tmp_path: Path) -> None:
+    early, late, _ = apart()
     data = DataDirectory(tmp_path)
     with patch.object(server, "connected", Internet([early, late], 500).connected):
         for number, host in ((0, early), (1, late), (2, early), (1, early), (1, late), (0, late), (2, late)):
@@ -135,6 +144,8 @@ def test_a_window_replayed_again_on_another_host_still_meets_its_neighbours(tmp_
         assert len(found) >= 3 * 1_800 - 14
         middle = read_summary(data.lake.events_path("network", WINDOWS[1]))
         assert middle.proof.left_to_neighbours > 0
+        first = read_summary(data.lake.events_path("network", WINDOWS[0]))
+        assert first.proof.taken_from_beyond > 0
         verified = [verify_window("network", window, hosts=[early.host], data=data) for window in WINDOWS]
     assert [report.summary.state for report in verified] == [WindowState.VERIFIED] * 3
     assert [report.repaired for report in verified] == [0] * 3
@@ -154,3 +165,63 @@ def test_a_run_that_dies_anywhere_is_gone_on_with_whatever_times_its_host_shows(
         assert list(stored(data, [WINDOWS[0]])) == [commit.identity for commit in inside]
         resumed += summary.proof.resumptions
     assert resumed > 10
+
+
+def within(network: Sequence[Commit], start_us: int, end_us: int) -> list[tuple[str, str]]:
+    return [commit.identity for commit in network if commit.time_us in range(start_us, end_us)]
+
+
+@pytest.mark.parametrize("asked", [Subscription(), Subscription(kinds=("commit",))], ids=["same", "another"])
+def test_only_neighbours_of_the_same_filter_have_a_say(tmp_path: Path, asked: Subscription) -> None:
+    early, late, network = apart()
+    data = DataDirectory(tmp_path)
+    with patch.object(server, "connected", Internet([early, late], 500).connected):
+        replay(data, WINDOWS[0], [late])
+        replay(data, WINDOWS[2], [late])
+        summary = replay_window("network", asked, WINDOWS[1], hosts=[early.host], data=data, replace=True)
+    start_us, end_us = EDGES[1] + CLOCKS, EDGES[2] + CLOCKS
+    between = CLOCKS if asked == Subscription() else 0
+    assert list(stored(data, [WINDOWS[1]])) == within(network, start_us - 2 * between, end_us - 2 * between)
+    count = between // SECOND
+    assert (summary.proof.taken_from_beyond, summary.proof.left_to_neighbours) == (count, count)
+
+
+def test_a_window_settles_again_with_a_neighbour_that_was_replaced_meanwhile(tmp_path: Path) -> None:
+    early, late, network = apart()
+    data = DataDirectory(tmp_path)
+    read, readings = Seams.read, 0
+
+    def overtaken(*arguments: Any) -> Seams:
+        nonlocal readings
+        readings += 1
+        seams = read(*arguments)
+        if readings == 1:
+            replay(data, WINDOWS[0], [late])
+        return seams
+
+    with patch.object(server, "connected", Internet([early, late], 500).connected):
+        replay(data, WINDOWS[0], [early])
+        with patch.object(Seams, "read", overtaken):
+            summary = replay(data, WINDOWS[1], [early])
+    assert readings == 3
+    assert summary.proof.taken_from_beyond == 2 * CLOCKS // (2 * SECOND)
+    both = within(network, EDGES[0] - CLOCKS, EDGES[2] + CLOCKS)
+    assert sorted(stored(data, WINDOWS[:2])) == sorted(both)
+
+
+@pytest.mark.parametrize(("neighbour", "state"), [(0, "unproven"), (2, "complete"), (None, "complete")])
+def test_a_seam_to_the_window_before_is_not_shown_by_a_host_that_lacks_what_lies_there(
+    tmp_path: Path, neighbour: int | None, state: str
+) -> None:
+    early, late, _ = apart()
+    data = DataDirectory(tmp_path)
+    late.troubles = [Trouble(forgotten_us=EDGES[1] - 10 * SECOND)] * 60
+    with patch.object(server, "connected", Internet([early, late], 500).connected):
+        if neighbour is not None:
+            replay(data, WINDOWS[neighbour], [early])
+        summary = replay(data, WINDOWS[1], [late])
+    assert summary.state == state
+    assert len(summary.proof.clamps) == 1
+    assert ("the seam to it cannot be shown" in summary.reason) == (state == "unproven")
+    assert data.lake.events_path("network", WINDOWS[1]).exists() == (state == "complete")
+    assert data.lake.incomplete_path("network", WINDOWS[1]).exists() == (state == "unproven")

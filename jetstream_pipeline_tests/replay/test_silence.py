@@ -1,5 +1,6 @@
 """A host that stalls, freezes or refuses: a replay ends, and calls whole what it has seen whole, and nothing else."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -130,6 +131,7 @@ def test_a_run_that_dies_when_it_has_seen_the_end_shows_it_again(
 def test_verifying_on_one_host_does_not_go_on_with_what_another_one_sent(data: DataDirectory) -> None:
     replay(data, ModelHost("first"))
     seeing, blind = ModelHost("seeing", kill_after=600), ModelHost("blind", blind=frozenset({1, 2, 3}))
+    unseen = {f"did:plc:{repository}" for repository in blind.blind}
     for host in (seeing, blind):
         host.witness(NETWORK)
     with patch.object(server, "connected", Internet([seeing, blind], 50).connected):
@@ -137,6 +139,11 @@ def test_verifying_on_one_host_does_not_go_on_with_what_another_one_sent(data: D
             verify_window("network", WINDOW, hosts=[seeing.host], data=data)
         report = verify_window("network", WINDOW, hosts=[blind.host], data=data)
         assert (report.summary.state, report.blind) == (WindowState.COMPLETE, ("blind",))
+        lacking = report.hosts[0].lacking_there
+        assert lacking
+        assert lacking.of == len(INSIDE)
+        assert lacking.by_repository == Counter(did for did, _ in INSIDE if did in unseen)
+        assert lacking.events == sum(lacking.by_repository.values())
         report = verify_window("network", WINDOW, hosts=[seeing.host], data=data)
     assert report.summary.state is WindowState.VERIFIED
 

@@ -1,0 +1,38 @@
+"""Commands in this process, and a lake for them whose tables can be older than its events."""
+
+import pyarrow.parquet as pq
+from click.testing import CliRunner, Result
+
+from jetstream_pipeline.cli.main import cli
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.stream_filter import StreamFilter, write_filter
+from jetstream_pipeline.tables.build import build_table
+from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.windows import HOUR, commit, store
+
+NEXT = Window.hour(HOUR.end)
+
+
+def fill(data: DataDirectory) -> None:
+    """Two windows of one post each, the first one with its tables."""
+    for window in (HOUR, NEXT):
+        store(data, [commit('{"text":"first"}')], window)
+    for table in TABLES:
+        build_table(table, "network", HOUR, data.lake)
+    write_filter(data.lake.stream_path("network"), StreamFilter(fingerprint="of all", collections=(), dids=()))
+
+
+def grow(data: DataDirectory, *messages: bytes) -> None:
+    """The first window gets another post, and its tables know nothing of it."""
+    store(data, [commit('{"text":"first"}'), commit('{"text":"second"}', number=1), *messages])
+
+
+def texts(data: DataDirectory) -> list[str]:
+    path = data.lake.table_path("network", "posts", HOUR)
+    texts: list[str] = pq.ParquetFile(path).read(columns=["text"])["text"].to_pylist()
+    return texts
+
+
+def run(data: DataDirectory, *arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(cli, arguments, env={"JETSTREAM_DATA_DIR": str(data.root), **environment})

@@ -1,0 +1,75 @@
+"""What the command `replay` makes of its options and of the environment. The replay itself is tested beside its use
+case."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+
+from jetstream_pipeline.cli import windows
+from jetstream_pipeline.replay import replay as replaying
+from jetstream_pipeline.replay.replay import NotSettled
+from jetstream_pipeline.simulator import Network, Simulator, running
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.cli.commands import run
+from jetstream_pipeline_tests.hostile import identity, sending, serving
+
+WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+NEXT = Window.hour(WINDOW.end)
+SECOND = 1_000_000
+DEAD = "ws://127.0.0.1:1"
+TIMES = range(WINDOW.start_us - 200 * SECOND, NEXT.end_us + 200 * SECOND, 20 * SECOND)
+EVENTS = sending([identity(time_us, time_us) for time_us in TIMES])
+
+
+def replay(data: DataDirectory, *options: str, end: datetime = WINDOW.end, **environment: str) -> Result:
+    span = ("--start", WINDOW.start.isoformat(), "--end", end.isoformat())
+    return run(data, "replay", *span, "--no-tables", *options, **environment)
+
+
+def test_the_setting_says_how_long_before_its_start_a_window_is_read(data: DataDirectory) -> None:
+    with serving(EVENTS) as host:
+        result = replay(data, "--json", JETSTREAM_HOSTS=f"ws://{host.name}", JETSTREAM_HOST_SKEW_SECONDS="7")
+    assert json.loads(result.stdout)["proof"]["cursor"] == WINDOW.start_us - 2 * 7 * SECOND
+
+
+def test_the_setting_says_how_long_ago_a_window_must_have_ended(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "datetime", SimpleNamespace(now=lambda _: WINDOW.end + timedelta(minutes=10)))
+    result = replay(data, "-i", DEAD, JETSTREAM_SETTLE_MINUTES="20")
+    assert isinstance(result.exception, NotSettled)
+    assert "less than 20 minutes ago" in str(result.exception)
+
+
+def test_every_hour_up_to_the_end_is_replayed_from_the_first_host_that_serves(data: DataDirectory) -> None:
+    with serving(EVENTS) as host:
+        result = replay(data, "--json", "-i", DEAD, "-i", f"ws://{host.name}", end=NEXT.end)
+    assert result.exit_code == 0, result.output
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(summary["state"], summary["host"]) for summary in told] == [("complete", host.name)] * 2
+    assert [datetime.fromisoformat(summary["start"]) for summary in told] == [WINDOW.start, NEXT.start]
+
+
+def test_a_window_that_is_not_whole_is_told_with_its_reason(data: DataDirectory) -> None:
+    lookback = datetime.now(UTC) - WINDOW.start - timedelta(minutes=20)
+    with running(Simulator(Network(rate=1), lookback=lookback)) as simulator:
+        result = replay(data, "-i", simulator.address)
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{WINDOW}  truncated  ")
+    reason = read_summary(data.lake.incomplete_path("network", WINDOW)).reason
+    assert result.stdout.endswith(f"  ({reason})\n")
+
+
+def test_progress_is_told_beside_the_answer(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_PROGRESS_SEC", 0)
+    with serving(EVENTS) as host:
+        result = replay(data, "-i", DEAD, "-i", f"ws://{host.name}")
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"{WINDOW}  complete  180 events")
+    assert f"{WINDOW}    0%  0 events  (cannot reach 127.0.0.1:1" in result.stderr
+    assert f"{WINDOW}  100%  180 events\n" in result.stderr
