@@ -1,7 +1,7 @@
 """Windows in a lake for tests that do not care how they came there."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
@@ -17,6 +17,14 @@ from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 
 HOUR = Window.hour(datetime(2026, 7, 4, 14, tzinfo=UTC))
+
+
+def latest(hour: int) -> Window:
+    """The latest such hour of a day that ended an hour ago or earlier. A simulated network's evening has twice the
+    events of its night."""
+    ended = datetime.now(UTC) - timedelta(hours=2)
+    moment = ended.replace(hour=hour)
+    return Window.hour(moment if moment <= ended else moment - timedelta(days=1))
 
 
 def store(

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -17,11 +17,11 @@ import pytest
 from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator, Witness, running
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
-from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.commands import PROGRAM, ended, run, said, started, stored
+from jetstream_pipeline_tests.windows import latest
 
 NETWORK = Network(seed=3, rate=4)
-WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+WINDOW = latest(20)
 MINUTE_US = 60_000_000
 
 PARTS, MERGED = "staging/network/*/*.events", "staging/network/*/events.parquet"

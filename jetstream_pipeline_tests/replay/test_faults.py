@@ -10,12 +10,12 @@ import pytest
 from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowSummary
-from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.disks import enlarge, flip_middle, read_only, small
 from jetstream_pipeline_tests.replay.commands import PROGRAM, files, run, said, stored
+from jetstream_pipeline_tests.windows import latest
 
 NETWORK = Network(seed=4, rate=2)
-WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+WINDOW = latest(20)
 
 Rows = list[tuple[object, ...]]
 Files = dict[Path, bytes]
@@ -80,23 +80,29 @@ def completes(folder: Path, host: Simulator, truth: Rows, first: str = "") -> Wi
     return summary
 
 
-@pytest.mark.parametrize("kilobytes", [16, 1_000, 2_900])
-def test_a_full_disk(kilobytes: int, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
-    """Before anything, among the durable parts, and when they become one file."""
+@pytest.mark.parametrize("share", [0.0, 1.2, 3.1])
+def test_a_full_disk(share: float, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
+    """Before anything, among the durable parts (2.6 times as large as what they become), and when they become one
+    file."""
     size = sum(-(-len(content) // 4096) * 4 for content in earlier.values())
-    with small(tmp_path, size + kilobytes):
+    with small(tmp_path, size + 16 + int(share * events_size(earlier)) // 1024):
         put(earlier, tmp_path)
         assert "No space left on device; check that it is writable and has room" in fails(tmp_path, host)
         enlarge(tmp_path, 64_000)
         summary = completes(tmp_path, host, truth)
-    assert summary.proof.resumptions == (kilobytes > 16)
+    assert summary.proof.resumptions == (share > 0)
 
 
-@pytest.mark.parametrize("size", [50_000, 600_000])
-def test_files_that_may_not_grow(size: int, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
+def events_size(written: Files) -> int:
+    return next(len(content) for path, content in written.items() if path.name == "events.parquet")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.75])
+def test_files_that_may_not_grow(share: float, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
     """A full disk's stand-in where none can be mounted."""
     put(earlier, tmp_path)
-    assert "File too large; check that it is writable and has room" in fails(tmp_path, host, first=limited(size))
+    first = limited(int(share * events_size(earlier)))
+    assert "File too large; check that it is writable and has room" in fails(tmp_path, host, first=first)
     completes(tmp_path, host, truth)
 
 
