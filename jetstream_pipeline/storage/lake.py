@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder
+from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of
 from jetstream_pipeline.window import Window
 
 EVENTS = "events"
@@ -60,6 +61,16 @@ class Lake:
         days = sorted((self.root / check_name(stream) / EVENTS).glob("date=*"), reverse=True)
         for day in days:
             yield from sorted(day.glob(f"hour=*/{EVENTS}.parquet"), reverse=True)
+
+    def whole(self, stream: str) -> set[Window]:
+        """The windows that are whole."""
+        return {hour_of(path) for path in self.windows(stream)}
+
+    def oldest_day(self, stream: str) -> datetime | None:
+        """The first day of which there is any window, whole or not; its midnight, UTC."""
+        root = self.root / check_name(stream)
+        days = [path.name for folder in (EVENTS, INCOMPLETE) for path in (root / folder).glob("date=????-??-??")]
+        return datetime.strptime(min(days), "date=%Y-%m-%d").replace(tzinfo=UTC) if days else None
 
     def streams(self) -> list[str]:
         if not self.root.is_dir():

@@ -92,6 +92,8 @@ class Counts(_Frozen):
     counts_by_kind: dict[str, int]
     counts_by_collection: dict[str, int]
     """The thousand most frequent; the others together under an empty name."""
+    content: str = ""
+    """The identity of the rows in their order: another one, other rows. Empty where it is not known."""
 
 
 class WindowSummary(Counts):

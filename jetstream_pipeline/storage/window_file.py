@@ -6,6 +6,7 @@ twice, for the footer and for the data; when a window is replaced by the same ro
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
-from jetstream_pipeline.storage.files import fsync_path, replacing
+from jetstream_pipeline.storage.files import fsync_path, replacing, told
 from jetstream_pipeline.storage.summary import SUMMARY_KEY, Counts, WindowSummary
 from jetstream_pipeline.window import from_us
 
@@ -25,6 +26,7 @@ _ROW_BYTES = 64
 """What a row takes beside its texts, roughly."""
 _SMALL_BATCHES = 64
 """So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
+_CONTENT_DIGITS = 32
 _COLLECTIONS = 1000
 """Named in a summary: strangers invent as many as they like."""
 _COUNTED = 20 * _COLLECTIONS
@@ -38,13 +40,13 @@ def write_window(
     for batch in batches:
         rows.add(batch)
         tally.add(batch)
-    summary = describe(tally.counts())
+    summary = describe(tally.counts().model_copy(update={"content": rows.content()}))
     rows.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
     return summary
 
 
 def count(batches: Iterable[pa.RecordBatch]) -> Counts:
-    """What a file of these events would hold."""
+    """What a file of these events would hold; its `content` stays unknown."""
     tally = _Tally()
     for batch in batches:
         tally.add(batch)
@@ -102,6 +104,12 @@ class RowGroups:
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
             self._waiting, self._rows, self._bytes = [], 0, 0
+
+    def content(self) -> str:
+        """The identity of the rows so far, in their order; the row group that was begun ends here."""
+        self._flush()
+        with told(self.path, "read"), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_CONTENT_DIGITS]
 
     def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
         self._flush()
