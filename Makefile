@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo run test lint types
+.PHONY: help install demo demo-ui run test lint types
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ types: install
 
 demo: install  ## backfill three hours of a simulated network through Dagster and query them
 	$(BIN)/jetstream-pipeline demo
+
+demo-ui: install  ## the same, then Dagster's UI over it on 127.0.0.1:3000, until Ctrl-C
+	$(BIN)/jetstream-pipeline demo --ui
 
 run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hosts
 	mkdir -p data/dagster

@@ -1,6 +1,11 @@
-"""What Dagster loads."""
+"""What Dagster loads: the declared streams, and what is there once."""
 
-from jetstream_pipeline.orchestration.build import build_definitions
+from pathlib import Path
+
+import dagster as dg
+
+from jetstream_pipeline.orchestration.build import common_definitions
+from jetstream_pipeline.orchestration.loading import load_declared
 from jetstream_pipeline.settings import Settings
 
-defs = build_definitions(Settings.read())
+defs = dg.Definitions.merge(load_declared(Path(__file__).parent), common_definitions(Settings.read()))

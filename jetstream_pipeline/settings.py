@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jetstream_pipeline.alerts.targets import Targets
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.handles.endpoints import (
     PUBLIC_APPVIEW,
@@ -50,12 +51,28 @@ class Settings(BaseSettings):
         MAIN_COLLECTIONS,
         description="Collections of the default stream `network`, comma-separated; prefixes as app.bsky.graph.*",
     )
-    first_hour: datetime = Field("2026-01-01", validate_default=True, description="The first hourly partition (UTC).")
+    first_hour: datetime | None = Field(
+        None,
+        description="First hour (UTC) of the streams that name none: else that of the oldest data, or two days ago.",
+    )
     zstd_dictionary: Path | None = Field(
         None, description="File with the v1 hosts' compression dictionary, instead of fetching the public one."
     )
     settle_minutes: int = Field(5, ge=0, le=59, description="Minutes after an hour's end before it is replayed.")
+    look_back_hours: int = Field(
+        36, ge=0, le=24 * 366, description="How long the hosts keep events; younger windows that lack are asked for."
+    )
     host_skew_seconds: int = Field(30, ge=0, le=600, description="Seconds by which the hosts' clocks may differ.")
+    alert_webhook: SecretStr = Field(
+        SecretStr(""), description="Address that is posted to where a window fails or is lost (a secret)."
+    )
+    alert_recipients: str = Field(
+        "", description="E-mail addresses, comma-separated, that are told where a window fails or is lost."
+    )
+    alert_sender: str = Field("", description="The address that such e-mail comes from.")
+    smtp_server: SecretStr = Field(
+        SecretStr(""), description="smtp://, smtps:// or smtp+starttls://[USER:PASSWORD@]HOST[:PORT] (a secret)."
+    )
     appview: str = Field(PUBLIC_APPVIEW, description="The AppView that is asked first for the DID of a handle.")
     plc_directory: str = Field(PUBLIC_PLC_DIRECTORY, description="The directory of did:plc documents.")
     dns_server: str = Field(
@@ -91,10 +108,10 @@ class Settings(BaseSettings):
     @field_validator("first_hour", mode="before")
     @classmethod
     def _parse_hour(cls, value: object) -> object:
-        if isinstance(value, str):
+        if isinstance(value, str) and value:
             moment = _told(lambda: parse_time(value))
             return Window.hour(moment).start
-        return value
+        return value or None
 
     @field_validator("appview", "plc_directory")
     @classmethod
@@ -123,12 +140,28 @@ class Settings(BaseSettings):
         return timedelta(minutes=self.settle_minutes)
 
     @property
+    def look_back(self) -> timedelta:
+        return timedelta(hours=self.look_back_hours)
+
+    @property
     def host_skew(self) -> timedelta:
         return timedelta(seconds=self.host_skew_seconds)
 
     def parsed_hosts(self, instead: Sequence[str] = ()) -> tuple[Host, ...]:
         """The hosts, or those that are named `instead`; InvalidInput for a name that is none."""
         return tuple(Host.parse(name) for name in instead or self.hosts)
+
+    def alert_targets(self) -> Targets:
+        """Who is told of failures; InvalidInput where what is set does not name them."""
+        try:
+            return Targets.parse(
+                self.alert_webhook.get_secret_value(),
+                self.alert_recipients,
+                self.smtp_server.get_secret_value(),
+                self.alert_sender,
+            )
+        except InvalidInput as error:
+            raise InvalidInput(f"{_PREFIX}ALERT_*, {_PREFIX}SMTP_SERVER: {error}") from None
 
     def endpoints(self) -> Endpoints:
         return Endpoints(self.appview, self.plc_directory, self.dns_server or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -110,3 +110,15 @@ def hours(start: datetime, end: datetime) -> Iterator[Window]:
     while moment < end:
         yield Window.hour(moment)
         moment += _HOUR
+
+
+def spans(windows: Iterable[Window], most: int | None = None) -> list[Window]:
+    """Windows in order, those that follow each other taken together: at most `most` of them in one span."""
+    taken: list[tuple[Window, int]] = []
+    for window in windows:
+        last, count = taken[-1] if taken else (None, 0)
+        if last and last.end == window.start and (most is None or count < most):
+            taken[-1] = Window(last.start, window.end), count + 1
+        else:
+            taken.append((window, 1))
+    return [span for span, _ in taken]

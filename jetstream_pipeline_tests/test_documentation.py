@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+import yaml
 
 from jetstream_pipeline import JetstreamConnector, JetstreamRecord, Queue
 from jetstream_pipeline.cli.quarantine import quarantine
@@ -18,6 +19,14 @@ from jetstream_pipeline.cli.stream import stream
 from jetstream_pipeline.cli.verify import verify
 from jetstream_pipeline.connector.statistics import Statistics
 from jetstream_pipeline.jetstream.hosts import SHORT_NAMES
+from jetstream_pipeline.orchestration.ad_hoc import AdHocConfig
+from jetstream_pipeline.orchestration.backfills import BackfillConfig
+from jetstream_pipeline.orchestration.build import stream_definitions
+from jetstream_pipeline.orchestration.checks import FRESHNESS, HISTORY, check_keys
+from jetstream_pipeline.orchestration.component import StreamComponent
+from jetstream_pipeline.orchestration.declaration import QueueDeclaration, StreamDeclaration
+from jetstream_pipeline.orchestration.events import events_key
+from jetstream_pipeline.settings import Settings, described
 from jetstream_pipeline.simulator import Network, Simulator, Witness, running
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.summary import WindowState
@@ -25,7 +34,7 @@ from jetstream_pipeline.warehouse.views import windows_columns
 from jetstream_pipeline.window import Window
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_CONNECTOR, _WINDOWS = ((_DOCS / name).read_text() for name in ("connector.md", "windows.md"))
+_CONNECTOR, _WINDOWS, _DAGSTER = ((_DOCS / name).read_text() for name in ("connector.md", "windows.md", "dagster.md"))
 
 
 def serving(stack: ExitStack, *simulators: Simulator) -> list[str]:
@@ -104,3 +113,36 @@ def test_every_public_name_is_named() -> None:
     public += [*Statistics.model_fields, *JetstreamRecord.model_fields, "from_json", "to_json", "uri", "collection"]
     missing = [name for name in public if f"`{name}" not in _CONNECTOR and f".{name}(" not in _CONNECTOR]
     assert not missing
+
+
+def test_every_field_check_job_and_variable_of_dagster_is_named() -> None:
+    stream = StreamDeclaration(name="network").stream(Settings(), _DOCS)
+    definitions = stream_definitions(stream)
+    names = [*StreamDeclaration.model_fields, *QueueDeclaration.model_fields]
+    names += [
+        *BackfillConfig.model_fields,
+        *(key.name for key in check_keys(events_key(stream))),
+        FRESHNESS,
+        HISTORY,
+        "ad_hoc_replay",
+    ]
+    names += ["ad_hoc_replay", *AdHocConfig.model_fields]
+    names += [name for name, _, _ in described() if "ALERT" in name or "SMTP" in name]
+    scheduled = [*(definitions.schedules or []), *(definitions.sensors or [])]
+    names += [one.name.replace("network_", "<stream>_", 1) for one in scheduled]
+    missing = [name for name in names if f"`{name}`" not in _DAGSTER]
+    assert missing == ["<stream>_backfill_runs"]
+
+
+def test_the_declared_stream_of_the_example_is_one(tmp_path: Path) -> None:
+    (text,) = examples(_DAGSTER, "yaml")
+    declared = yaml.load(text, yaml.BaseLoader)
+    assert declared["type"] == f"{StreamComponent.__module__}.{StreamComponent.__name__}"
+    stream = StreamDeclaration(**declared["attributes"]).stream(Settings(data_dir=tmp_path), tmp_path)
+    assert [feed.queue for feed in stream.feeds] == ["newsroom_posts"]
+
+
+def test_every_picture_of_the_documentation_is_there() -> None:
+    for page in _DOCS.glob("*.md"):
+        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())
+        assert [name for name in pictures if not (_DOCS / name).is_file()] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jetstream_pipeline.alerts.targets import Mail, Targets, Webhook
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.handles.endpoints import Endpoints
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS
@@ -21,7 +22,9 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     settings = Settings.read()
     assert settings.data_dir == Path("data")
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
-    assert settings.zstd_dictionary is None
+    assert settings.alert_targets() == Targets()
+    assert settings.zstd_dictionary is settings.first_hour is None
+    assert (settings.settle, settings.look_back) == (timedelta(minutes=5), timedelta(hours=36))
     assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 
@@ -39,8 +42,13 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
         "JETSTREAM_SETTLE_MINUTES": "7",
+        "JETSTREAM_LOOK_BACK_HOURS": "48",
         "JETSTREAM_HOST_SKEW_SECONDS": "12",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
+        "JETSTREAM_ALERT_WEBHOOK": "https://hooks.example.org/secret",
+        "JETSTREAM_ALERT_RECIPIENTS": "a@example.org, b@example.org",
+        "JETSTREAM_ALERT_SENDER": "c@example.org",
+        "JETSTREAM_SMTP_SERVER": "smtps://me:secret@mail.example.org",
         "JETSTREAM_APPVIEW": "http://127.0.0.1:3000/",
         "JETSTREAM_PLC_DIRECTORY": "http://localhost:3001",
         "JETSTREAM_DNS_SERVER": "[::1]:5353",
@@ -55,7 +63,19 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.zstd_dictionary == Path("/some/file")
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
     assert (settings.settle, settings.host_skew) == (timedelta(minutes=7), timedelta(seconds=12))
+    assert settings.look_back == timedelta(hours=48)
     assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
+    recipients = ("a@example.org", "b@example.org")
+    assert settings.alert_targets() == Targets(
+        Webhook("https://hooks.example.org/secret"),
+        Mail("smtps://me:secret@mail.example.org", "c@example.org", recipients),
+    )
+    assert "secret" not in repr(settings)
+
+
+def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JETSTREAM_FIRST_HOUR", "2026-02-03T04:59:59+01:00")
+    assert Settings.read().first_hour == datetime(2026, 2, 3, 3, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +86,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("JETSTREAM_COLLECTIONS", "posts"),
         ("JETSTREAM_FIRST_HOUR", "soon"),
         ("JETSTREAM_SETTLE_MINUTES", "90"),
+        ("JETSTREAM_LOOK_BACK_HOURS", "-1"),
+        ("JETSTREAM_LOOK_BACK_HOURS", "a day"),
+        ("JETSTREAM_LOOK_BACK_HOURS", "9000"),
         ("JETSTREAM_APPVIEW", "public.api.bsky.app"),
         ("JETSTREAM_PLC_DIRECTORY", "https://plc.directory/did"),
         ("JETSTREAM_DNS_SERVER", "udp://9.9.9.9"),

@@ -15,6 +15,7 @@ from jetstream_pipeline.connector.statistics import Statistics
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.subscription import KINDS
+from jetstream_pipeline.streams.did_file import read_dids
 from jetstream_pipeline.window import parse_time, to_us
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -156,22 +157,9 @@ def _on_signals(ask_to_stop: Callable[[], None]) -> None:
 
 
 def _read_dids(given: tuple[str, ...]) -> list[str]:
-    """The DIDs themselves, and those of each @FILE: one a line, empty lines and # comments left out."""
-    dids = []
-    for text in given:
-        if not text.startswith("@"):
-            dids.append(text)
-            continue
-        try:
-            lines = Path(text[1:]).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise InvalidInput(f"cannot read DIDs from {text[1:]}: {reason}") from None
-        named = [line.split("#")[0].strip() for line in lines]
-        if not any(named):
-            raise InvalidInput(f"{text[1:]} names no DID; write one a line")
-        dids += filter(None, named)
-    return dids
+    """The DIDs themselves, and those of each @FILE."""
+    named = [read_dids(Path(text[1:])) if text.startswith("@") else [text] for text in given]
+    return [did for dids in named for did in dids]
 
 
 def _summary(statistics: Statistics, queue_name: str) -> str:

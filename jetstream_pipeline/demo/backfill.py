@@ -1,23 +1,22 @@
-"""A Dagster of its own for a moment: its home, its daemon, one backfill. What the runs do is `orchestration`'s."""
+"""A Dagster of its own for a while: its home, its programs, one backfill. What the runs do is `orchestration`'s."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import dagster as dg
 
-from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.demo.programs import DemoError, Program, started
 from jetstream_pipeline.window import Window
 
 _WORKSPACE = """load_from:
@@ -26,11 +25,8 @@ _WORKSPACE = """load_from:
       location_name: jetstream_pipeline
 """
 _POLL_SEC = 1.0
-_STOPPING_SEC = 15
 
-
-class DemoError(PipelineError):
-    """The demonstration could not come to its end."""
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -48,10 +44,6 @@ class Home:
         (folder / "workspace.yaml").write_text(_WORKSPACE)
         return cls(folder, {**os.environ, **variables, "DAGSTER_HOME": str(folder)})
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "daemon.log"
-
     def _command(self, program: str, *arguments: str) -> list[str]:
         beside = Path(sys.executable).parent / program
         found = str(beside) if beside.exists() else shutil.which(program)
@@ -66,20 +58,16 @@ class Home:
         if done.returncode:
             raise DemoError(f"Dagster refused the backfill: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
-    @contextmanager
-    def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Dagster's daemon for as long as the body runs; with it ends every process that it began."""
-        command = self._command("dagster-daemon", "run")
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(
-                command, env=self.variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            try:
-                yield process
-            finally:
-                _end(process)
+    def daemon(self) -> AbstractContextManager[Program]:
+        """Dagster's daemon for as long as the body runs."""
+        return started("daemon", self._command("dagster-daemon", "run"), self.variables, self.folder / "daemon.log")
 
-    def follow(self, daemon: subprocess.Popen[bytes], jobs: Sequence[str], count: int, limit: float) -> Iterator[str]:
+    def web_server(self, port: int) -> AbstractContextManager[Program]:
+        """Dagster's UI on loopback for as long as the body runs. It takes seconds until it answers."""
+        command = self._command("dagster-webserver", "--host", LOOPBACK, "--port", str(port))
+        return started("web server", command, self.variables, self.folder / "webserver.log")
+
+    def follow(self, daemon: Program, jobs: Sequence[str], count: int, limit: float) -> Iterator[str]:
         """Each change of the jobs' runs in words, until `count` runs of the last job have succeeded.
 
         DemoError where a run fails, the daemon ends, or `limit` seconds pass.
@@ -95,11 +83,10 @@ class Home:
             if runs[jobs[-1]]["SUCCESS"] >= count:
                 return
             if any(states["FAILURE"] for states in runs.values()):
-                raise DemoError(f"a run of Dagster's failed ({now}); see {self.log}")
-            if daemon.poll() is not None:
-                raise DemoError(f"Dagster's daemon ended; see {self.log}")
+                raise DemoError(f"a run of Dagster's failed ({now}); see {daemon.log}")
+            daemon.check()
             if time.monotonic() > until:
-                raise DemoError(f"not done after {limit:.0f} s ({now}); see {self.log}")
+                raise DemoError(f"not done after {limit:.0f} s ({now}); see {daemon.log}")
             time.sleep(_POLL_SEC)
 
     def _runs(self, job: str) -> Counter[str]:
@@ -109,14 +96,3 @@ class Home:
 
 def _states(runs: Counter[str]) -> str:
     return ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in sorted(runs.items())) or "waiting"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOPPING_SEC)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

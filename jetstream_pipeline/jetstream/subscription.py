@@ -81,3 +81,10 @@ class Subscription:
         if self.dids:
             wanted = pc.and_(wanted, pc.is_in(events["did"], value_set=pa.array(self.dids, pa.string())))
         return wanted
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two collections, or prefixes ending in `.*`, have any in common."""
+    if one.endswith("*"):
+        return other.startswith(one[:-1]) or (other.endswith("*") and one.startswith(other[:-1]))
+    return one.startswith(other[:-1]) if other.endswith("*") else one == other

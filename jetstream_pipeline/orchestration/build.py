@@ -1,34 +1,69 @@
-"""All of Dagster's definitions, put together from settings, so that a test can build them with its own."""
+"""All of Dagster's definitions of a stream, and of what is there once; put together here and nowhere else."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.orchestration.ad_hoc import ad_hoc_job
+from jetstream_pipeline.orchestration.alerts import alert_sensors
+from jetstream_pipeline.orchestration.backfills import backfill
+from jetstream_pipeline.orchestration.catch_up import catch_up_sensor
+from jetstream_pipeline.orchestration.checks import check_keys, standing_checks
+from jetstream_pipeline.orchestration.consumers import consumer_sensor
 from jetstream_pipeline.orchestration.events import events_asset
-from jetstream_pipeline.orchestration.partitions import hourly
-from jetstream_pipeline.orchestration.sensors import new_windows_sensor
+from jetstream_pipeline.orchestration.feeds import feed_asset
+from jetstream_pipeline.orchestration.metadata import STREAM_TAG, URGENT
+from jetstream_pipeline.orchestration.reports import REPORT, report_asset
 from jetstream_pipeline.orchestration.tables import table_asset
 from jetstream_pipeline.orchestration.verification import verification_job
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.streams.stream import Stream
 
 DEFAULT_STREAM = "network"
+"""The stream that is declared from the start."""
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """The default stream's events and tables, a job for each and one that verifies, the schedule, the sensor."""
-    events = events_asset(DEFAULT_STREAM, Subscription(settings.collections), settings)
-    tables = [table_asset(DEFAULT_STREAM, table, settings) for table in TABLES]
-    events_job = dg.define_asset_job(f"{DEFAULT_STREAM}_events", selection=[events])
-    tables_job = dg.define_asset_job(f"{DEFAULT_STREAM}_tables", selection=tables)
-    schedule = dg.build_schedule_from_partitioned_job(
-        events_job, minute_of_hour=settings.settle_minutes, default_status=dg.DefaultScheduleStatus.RUNNING
+def stream_definitions(stream: Stream) -> dg.Definitions:
+    """A stream's assets, checks, jobs, its schedule and its sensors."""
+    events = events_asset(stream)
+    events_job = dg.define_asset_job(
+        f"{stream.name}_events",
+        selection=dg.AssetSelection.assets(events.key).without_checks()
+        | dg.AssetSelection.checks(*check_keys(events.key)),
+        description="Replays a window from Jetstream.",
+        tags={STREAM_TAG: stream.name},
     )
+    consumers = {feed.queue: [feed_asset(stream, feed, events.key)] for feed in stream.feeds}
+    if stream.tables:
+        consumers["tables"] = [table_asset(stream, table, events.key) for table in stream.tables]
+    if stream.report:
+        consumers[REPORT] = [report_asset(stream, events.key)]
+    backfill_job, backfill_sensor = backfill(stream, events_job)
+    watching = [consumer_sensor(stream, name, events.key, assets) for name, assets in consumers.items()]
     return dg.Definitions(
-        assets=[events, *tables],
-        jobs=[events_job, tables_job, verification_job(DEFAULT_STREAM, events.key, settings)],
-        schedules=[schedule],
-        sensors=[new_windows_sensor(events.key, tables_job, hourly(settings))],
+        assets=[events, *(asset for assets in consumers.values() for asset in assets)],
+        asset_checks=[standing_checks(stream, events.key)],
+        jobs=[events_job, backfill_job, *(job for _, job in watching), verification_job(stream, events.key)],
+        schedules=[
+            dg.build_schedule_from_partitioned_job(
+                events_job,
+                name=f"{stream.name}_hourly",
+                minute_of_hour=stream.settings.settle_minutes,
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                tags=URGENT,
+                description="Replays the hour that has just ended.",
+            )
+        ],
+        sensors=[
+            *(sensor for sensor, _ in watching),
+            backfill_sensor,
+            catch_up_sensor(stream, events.key, events_job),
+            *alert_sensors(stream, events.key),
+        ],
         executor=dg.in_process_executor,
     )
+
+
+def common_definitions(settings: Settings) -> dg.Definitions:
+    """What is there once, whatever streams there are."""
+    return dg.Definitions(jobs=[ad_hoc_job(settings)], executor=dg.in_process_executor)

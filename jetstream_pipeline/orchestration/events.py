@@ -1,110 +1,147 @@
 """The asset of a stream's windows. Replaying is `replay`'s; here its result becomes Dagster's."""
 
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
-from jetstream_pipeline.jetstream.subscription import Subscription
-from jetstream_pipeline.orchestration.failures import told_to_dagster
-from jetstream_pipeline.orchestration.partitions import hourly
-from jetstream_pipeline.replay.reading import Progress
-from jetstream_pipeline.replay.replay import replay_window
-from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline import __version__
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.orchestration.checks import completeness, events_checks, window_checks
+from jetstream_pipeline.orchestration.failures import failure
+from jetstream_pipeline.orchestration.metadata import (
+    Metadata,
+    events_schema,
+    figures,
+    logged,
+    materialization,
+    window_metadata,
+)
+from jetstream_pipeline.orchestration.partitions import hourly, windows_of
 from jetstream_pipeline.storage.summary import WindowSummary
+from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window
 
-_PROGRESS_SEC = 10.0
+Event = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckResult
 
 
-def events_asset(stream: str, subscription: Subscription, settings: Settings) -> dg.AssetsDefinition:
-    """`<stream>/events`: each partition is one window's file in the lake."""
+def events_key(stream: Stream) -> dg.AssetKey:
+    return dg.AssetKey([stream.name, "events"])
+
+
+def pool(stream: Stream) -> str:
+    """The pool of the host that a stream asks first. Its limit is how many windows are replayed from there at once;
+    each of them begins with another of the stream's hosts as long as there is a free one."""
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in stream.hosts[0].name)
+    return f"jetstream_{name}"
+
+
+def events_asset(stream: Stream) -> dg.AssetsDefinition:
+    """`<stream>/events`: each partition is one window's file in the lake.
+
+    A run may be about many windows. Each is materialized as soon as it is whole; one that fails does not keep the
+    others from being replayed.
+    """
+    key = events_key(stream)
 
     @dg.asset(
-        key=[stream, "events"],
-        partitions_def=hourly(settings),
-        group_name=stream,
-        kinds={"parquet"},
+        key=key,
+        partitions_def=hourly(stream),
+        group_name=stream.name,
+        kinds={"jetstream", "parquet"},
+        owners=list(stream.owners),
+        tags={"stream": stream.name},
+        code_version=__version__,
         description="Every event of the stream in an hour, replayed from Jetstream: one Parquet file.",
-        metadata={"dagster/column_schema": _column_schema()},
-        retry_policy=dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL),
+        metadata={
+            "dagster/column_schema": events_schema(),
+            "dagster/table_name": "events",
+            "dagster/storage_kind": "parquet",
+            "hosts": ", ".join(host.name for host in stream.hosts),
+            "collections": ", ".join(stream.collections) or "all",
+        },
+        pool=pool(stream),
+        output_required=False,
+        check_specs=events_checks(key),
+        backfill_policy=_backfills(stream),
     )
-    def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        window = Window.from_key(context.partition_key)
-        with told_to_dagster():
-            data = DataDirectory(settings.data_dir)
-            summary = replay_window(
-                stream,
-                subscription,
-                window,
-                hosts=settings.parsed_hosts(),
-                data=data,
-                settle=settings.settle,
-                skew=settings.host_skew,
-                on_progress=logged(context, window),
-            )
-            refresh(data)
-        if not summary.state.is_whole:
-            raise dg.Failure(
-                f"{window} is {summary.state}: {summary.reason}", metadata=window_metadata(summary), allow_retries=False
-            )
-        return dg.MaterializeResult(metadata=window_metadata(summary, data.lake.events_path(stream, window)))
+    def events(context: dg.AssetExecutionContext) -> Iterator[Event]:
+        yield from _Replaying(stream, key, context).run()
 
     return events
 
 
-def logged(context: dg.OpExecutionContext | dg.AssetExecutionContext, window: Window) -> Callable[[Progress], None]:
-    told = time.monotonic()
-
-    def report(progress: Progress) -> None:
-        nonlocal told
-        if progress.note:
-            context.log.warning(progress.note)
-        if time.monotonic() - told >= _PROGRESS_SEC:
-            told = time.monotonic()
-            rate = progress.events / progress.seconds
-            context.log.info(f"{progress.share(window):.0%}, {progress.events:,} events, {rate:,.0f}/s")
-
-    return report
+def _backfills(stream: Stream) -> dg.BackfillPolicy | None:
+    """Without a policy, Dagster makes a run for each window."""
+    return dg.BackfillPolicy.multi_run(stream.windows_per_run) if stream.windows_per_run else None
 
 
-def window_metadata(summary: WindowSummary, path: Path | None = None) -> dict[str, dg.MetadataValue]:
-    """What one wants to know of a window, and of its file where that stands."""
-    file = {"path": dg.MetadataValue.path(path), "bytes": dg.MetadataValue.int(path.stat().st_size)} if path else {}
-    proof = summary.proof
-    times = {"first_time": summary.first_time, "last_time": summary.last_time, "position": proof.position}
-    shown = {"start_shown_by": proof.start_shown_by, "end_shown_by": proof.end_shown_by}
-    return {
-        "dagster/partition_row_count": dg.MetadataValue.int(summary.events),
-        "state": dg.MetadataValue.text(summary.state.value),
-        "events_per_second": dg.MetadataValue.float(round(summary.events_per_second, 1)),
-        "host": dg.MetadataValue.text(summary.host),
-        "counts_by_kind": dg.MetadataValue.json(summary.counts_by_kind),
-        "counts_by_collection": dg.MetadataValue.json(summary.counts_by_collection),
-        "connections": dg.MetadataValue.int(len(proof.connections)),
-        "repeats": dg.MetadataValue.int(proof.repeats),
-        "resumptions": dg.MetadataValue.int(proof.resumptions),
-        "quarantined": dg.MetadataValue.int(summary.quarantined),
-        "repaired": dg.MetadataValue.int(summary.repaired),
-        **{name: dg.MetadataValue.text(text) for name, text in shown.items() if text},
-        **{name: dg.MetadataValue.timestamp(moment) for name, moment in times.items() if moment},
-        **file,
-    }
+@dataclass
+class _Replaying:
+    """One run over its windows."""
+
+    stream: Stream
+    key: dg.AssetKey
+    context: dg.AssetExecutionContext
+    whole: dict[Window, WindowSummary] = field(default_factory=dict)
+    incomplete: dict[Window, WindowSummary] = field(default_factory=dict)
+    failed: dict[Window, PipelineError] = field(default_factory=dict)
+
+    def run(self) -> Iterator[Event]:
+        windows = windows_of(self.context)
+        since = _began(self.context)
+        for window in windows:
+            try:
+                summary = self._replay(window, since)
+            except PipelineError as error:
+                self.failed[window] = error
+                self._log_failure(window, str(error), len(windows))
+                continue
+            (self.whole if summary.state.is_whole else self.incomplete)[window] = summary
+            if not summary.state.is_whole:
+                self._log_failure(window, summary.reason, len(windows))
+            elif len(windows) > 1:
+                yield materialization(self.key, window, summary, self._metadata(window, summary))
+            else:
+                yield dg.MaterializeResult(
+                    metadata=self._metadata(window, summary),
+                    data_version=dg.DataVersion(summary.content) if summary.content else None,
+                )
+        yield completeness(self.whole, self.incomplete, self.failed)
+        if self.whole:
+            yield from window_checks(self.stream, self.whole)
+        self._raise_failures(len(windows))
+
+    def _replay(self, window: Window, since: datetime) -> WindowSummary:
+        summary = self.stream.replay(window, logged(self.context, window), since=since)
+        refresh(self.stream.data)
+        return summary
+
+    def _metadata(self, window: Window, summary: WindowSummary) -> Metadata:
+        return window_metadata(summary, self.stream.data.lake.events_path(self.stream.name, window))
+
+    def _log_failure(self, window: Window, reason: str, windows: int) -> None:
+        if windows > 1:
+            self.context.log.error(f"{window}: {reason}; going on with the others")
+
+    def _raise_failures(self, windows: int) -> None:
+        """One failure for all that failed; tried again where all of it may pass."""
+        if not (self.failed or self.incomplete):
+            return
+        told = [f"{window} is {summary.state}: {summary.reason}" for window, summary in self.incomplete.items()]
+        told += [str(error) if windows == 1 else f"{window}: {error}" for window, error in self.failed.items()]
+        metadata: Metadata = figures({"windows_whole": len(self.whole), "windows": windows})
+        if windows == 1:
+            for summary in self.incomplete.values():
+                metadata |= window_metadata(summary)
+        passing = not self.incomplete and all(error.passing for error in self.failed.values())
+        raise failure(self.context, "; ".join(told), passing=passing, metadata=metadata)
 
 
-def _column_schema() -> dg.TableSchema:
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                field.name,
-                str(field.type),
-                description=EVENT_DESCRIPTIONS[field.name],
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in EVENT_SCHEMA
-        ]
-    )
+def _began(context: dg.AssetExecutionContext) -> datetime:
+    """When the run was asked for, or the one that it is a retry of: what became whole since needs no second replay."""
+    run = context.run
+    record = context.instance.get_run_record_by_id(run.root_run_id or run.run_id)
+    return record.create_timestamp if record else datetime.now(UTC)

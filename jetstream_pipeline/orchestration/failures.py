@@ -1,17 +1,37 @@
 """How the pipeline's errors become Dagster's: in one line, and tried again only where that can help."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
 
 from jetstream_pipeline.errors import PipelineError
 
+RETRIES = 3
+_FIRST_PAUSE_SEC = 30.0
+
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+def failure(
+    context: Context, text: str, *, passing: bool, metadata: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.Failure | dg.RetryRequested:
+    """What a step raises: a request to be tried again, after pauses that double, for what may pass; otherwise, and
+    after the last attempt, a failure that says what happened. A step without a retry policy is not retried for more."""
+    if passing and context.retry_number < RETRIES:
+        context.log.warning(f"{text}; trying again")
+        pause = _FIRST_PAUSE_SEC * 2**context.retry_number * random.uniform(0.5, 1.0)
+        return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause)
+    return dg.Failure(text, metadata=metadata, allow_retries=False)
+
 
 @contextmanager
-def told_to_dagster() -> Iterator[None]:
-    """Fail the step for what the pipeline says; what may pass is left to the step's retry policy."""
+def told_to_dagster(context: Context) -> Iterator[None]:
+    """Fail the step for what the pipeline says; errors that are none of ours stay what they are."""
     try:
         yield
     except PipelineError as error:
-        raise dg.Failure(str(error), allow_retries=error.passing) from error
+        raise failure(context, str(error), passing=error.passing) from error

@@ -2,47 +2,41 @@
 
 import dagster as dg
 
-from jetstream_pipeline.orchestration.failures import told_to_dagster
-from jetstream_pipeline.orchestration.partitions import hourly
-from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline import __version__
+from jetstream_pipeline.orchestration.consumers import consumer_asset
+from jetstream_pipeline.orchestration.metadata import Metadata, table_lineage, table_schema
+from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import Table
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window
 
 
-def table_asset(stream: str, table: Table, settings: Settings) -> dg.AssetsDefinition:
+def table_asset(stream: Stream, table: Table, events: dg.AssetKey) -> dg.AssetsDefinition:
     """`<stream>/<table>`: each partition is derived from the same partition of `<stream>/events`."""
 
-    @dg.asset(
-        key=[stream, table.name],
-        deps=[dg.AssetKey([stream, "events"])],
-        partitions_def=hourly(settings),
-        group_name=stream,
-        kinds={"duckdb", "parquet"},
+    def build(window: Window) -> Metadata:
+        summary = build_table(table, stream.name, window, stream.data.lake)
+        refresh(stream.data)
+        return {
+            "dagster/partition_row_count": dg.MetadataValue.int(summary.rows),
+            "bytes": dg.MetadataValue.int(summary.bytes),
+            "seconds": dg.MetadataValue.float(round(summary.seconds, 3)),
+            "path": dg.MetadataValue.path(summary.path),
+        }
+
+    return consumer_asset(
+        stream,
+        table.name,
+        events,
+        build,
         description=table.description,
-        metadata={"dagster/column_schema": _column_schema(table)},
-        retry_policy=dg.RetryPolicy(max_retries=2, delay=10, jitter=dg.Jitter.FULL),
-    )
-    def build(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        with told_to_dagster():
-            data = DataDirectory(settings.data_dir)
-            summary = build_table(table, stream, Window.from_key(context.partition_key), data.lake)
-            refresh(data)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/partition_row_count": summary.rows,
-                "bytes": summary.bytes,
-                "seconds": round(summary.seconds, 3),
-                "path": dg.MetadataValue.path(summary.path),
-            }
-        )
-
-    return build
-
-
-def _column_schema(table: Table) -> dg.TableSchema:
-    return dg.TableSchema(
-        [dg.TableColumn(column.name, column.type, description=column.description) for column in table.columns]
+        kinds={"duckdb", "parquet"},
+        code_version=__version__,
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/column_lineage": table_lineage(table, events),
+            "dagster/table_name": table.name,
+            "dagster/storage_kind": "parquet",
+        },
     )

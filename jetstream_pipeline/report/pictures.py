@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 1400, 900
-_DPI = 100
+WIDTH, HEIGHT = 1232, 792
+"""No wider than what Dagster shows in its dialogs."""
+_DPI = 88
 _INK, _PALE_INK, _LINE = "#222222", "#666666", "#E4E4E4"
 _BLUE, _ORANGE, _GREEN, _PINK, _SKY, _RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 """Okabe and Ito's colours, which colour-blind people tell apart."""
@@ -27,7 +28,7 @@ _COLLECTION_COLOURS = (_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _RED)
 _REST_COLOUR = "#BDBDBD"
 _KIND_COLOURS = {IDENTITY: "#F0E442", ACCOUNT: "#000000"}
 _ANOTHER_KIND_COLOUR = "#7A7A7A"
-_NAME_WIDTH = 175
+_NAME_WIDTH = 154
 """Pixels for a name beside its bar or its square."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.window import Window
 
 ANY_HOUR = "date=*/hour=*"
@@ -14,6 +15,15 @@ ANY_HOUR = "date=*/hour=*"
 def hour_folder(moment: datetime) -> Path:
     """The folder of the hour that holds a time (UTC), below that of its data set."""
     return Path(f"date={moment:%Y-%m-%d}", f"hour={moment:%H}")
+
+
+def is_of_an_hour(path: Path) -> bool:
+    """Whether a file lies in such a folder; other people's folders may be beside ours."""
+    try:
+        hour_of(path)
+    except InvalidInput:
+        return False
+    return True
 
 
 def hour_of(path: Path) -> Window:

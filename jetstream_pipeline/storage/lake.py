@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of
+from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of, is_of_an_hour
 from jetstream_pipeline.window import Window
 
 EVENTS = "events"
@@ -60,7 +60,7 @@ class Lake:
         """The files of the whole windows of a stream, the newest first."""
         days = sorted((self.root / check_name(stream) / EVENTS).glob("date=*"), reverse=True)
         for day in days:
-            yield from sorted(day.glob(f"hour=*/{EVENTS}.parquet"), reverse=True)
+            yield from sorted(filter(is_of_an_hour, day.glob(f"hour=*/{EVENTS}.parquet")), reverse=True)
 
     def whole(self, stream: str) -> set[Window]:
         """The windows that are whole."""
@@ -69,8 +69,9 @@ class Lake:
     def oldest_day(self, stream: str) -> datetime | None:
         """The first day of which there is any window, whole or not; its midnight, UTC."""
         root = self.root / check_name(stream)
-        days = [path.name for folder in (EVENTS, INCOMPLETE) for path in (root / folder).glob("date=????-??-??")]
-        return datetime.strptime(min(days), "date=%Y-%m-%d").replace(tzinfo=UTC) if days else None
+        paths = [path for name in (EVENTS, INCOMPLETE) for path in (root / name).glob(f"{ANY_HOUR}/{EVENTS}.parquet")]
+        oldest = min(filter(is_of_an_hour, paths), key=lambda path: path.parts[-3:], default=None)
+        return hour_of(oldest).start.replace(hour=0) if oldest else None
 
     def streams(self) -> list[str]:
         if not self.root.is_dir():

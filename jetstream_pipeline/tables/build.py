@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,13 @@ from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import replacing, version
 from jetstream_pipeline.storage.lake import Lake
+from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
+
+_DERIVED_FROM = "jetstream_derived_from"
+"""The Parquet key-value entry that says what a table's file follows from."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class TableSummary:
 
 
 def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableSummary:
-    """Derive `table`'s file for one window; what stood there is replaced in one step.
+    """Derive `table`'s file for one window; what stood there is replaced in one step, unless it is the same already.
 
     InvalidInput where the lake has no whole window to derive it from, StorageError where it cannot be read or written.
     """
@@ -38,39 +44,51 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
     if not events.exists():
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     target = lake.table_path(stream, table.name, window)
-    with replacing(target) as temporary:
-        derived_from = None
-        while derived_from != (derived_from := version(events)):
-            _write(table, events, temporary)
+    if not _is_current(table, events, target):
+        with replacing(target) as temporary:
+            derived_from = None
+            while derived_from != (derived_from := version(events)):
+                _write(table, events, temporary)
     rows = pq.read_metadata(target).num_rows
     return TableSummary(target, rows, target.stat().st_size, time.monotonic() - began)
 
 
 def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
-    """Derive anew those of a window's tables that are older than its events, or lacking beside others.
+    """Derive anew those of a window's tables that are not of its present events, or lacking beside others.
 
-    Nothing where the lake has no whole window, or nobody wanted tables of it. StorageError as `build_table`.
+    Nothing where the lake has no whole window, or nobody wanted tables of it; no table that the stream has of no
+    window. StorageError as `build_table`.
     """
     events = lake.events_path(stream, window)
-    standing = {table.name: _since(lake.table_path(stream, table.name, window)) for table in TABLES}
-    if not events.exists() or not any(standing.values()):
+    targets = {table: lake.table_path(stream, table.name, window) for table in TABLES}
+    if not events.exists() or not any(target.exists() for target in targets.values()):
         return []
-    # A file that is moved into place keeps the time at which it was written, but not that of its last change.
-    in_place = events.stat().st_ctime_ns
-    stale = [table for table in TABLES if (standing[table.name] or 0) < in_place]
+    wanted = lake.datasets(stream)
+    stale = [
+        table for table, target in targets.items() if table.name in wanted and not _is_current(table, events, target)
+    ]
     return [build_table(table, stream, window, lake) for table in stale]
 
 
-def _since(table: Path) -> int | None:
-    """When a table was derived; None where there is none."""
+def _is_current(table: Table, events: Path, target: Path) -> bool:
+    """Whether a table's file was derived from these events, by this query."""
     try:
-        return table.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
+        with reading(target) as file:
+            said = (file.metadata.metadata or {}).get(_DERIVED_FROM.encode(), b"").decode()
+    except StorageError:
+        return False
+    return said != "" and said == _derivation(table, events)
+
+
+def _derivation(table: Table, events: Path) -> str:
+    """What a table follows from: the identity of its window's rows, and its query. Empty where that is not known."""
+    content = read_summary(events).content
+    return content and hashlib.sha256(f"{content}\n{table.query}".encode()).hexdigest()[: len(content)]
 
 
 def _write(table: Table, events: Path, target: Path) -> None:
-    copy = f"COPY ({table.query}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)"
+    said = f"KV_METADATA {{{_DERIVED_FROM}: {literal(_derivation(table, events))}}}"
+    copy = f"COPY ({table.query}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, {said})"
     try:
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, IDENTITY
+from jetstream_pipeline.jetstream.subscription import overlap
 from jetstream_pipeline.sql import literal
 from jetstream_pipeline.tables.columns import Column, coalesced, did_of, flag, moment, readable, text, texts, whole
 
@@ -23,6 +24,12 @@ class Table:
     """The events' column that holds the JSON: `record` or `payload`."""
     condition: str
     columns: tuple[Column, ...]
+    collection: str | None = None
+    """The only one whose events it takes; None where it takes changes of accounts."""
+
+    def is_of(self, collections: tuple[str, ...]) -> bool:
+        """Whether a stream of these collections, or prefixes (none: of all), has events for it."""
+        return self.collection is None or not collections or any(overlap(self.collection, one) for one in collections)
 
     @property
     def query(self) -> str:
@@ -69,7 +76,8 @@ _UPSTREAM = (
 
 def _records(name: str, collection: str, description: str, *columns: Column) -> Table:
     condition = f"kind = {literal(COMMIT)} AND collection = {literal(collection)}"
-    return Table(name, f"{description} ({collection}), one row per operation.", "record", condition, _RECORD + columns)
+    described = f"{description} ({collection}), one row per operation."
+    return Table(name, described, "record", condition, _RECORD + columns, collection)
 
 
 def _changes(name: str, kind: str, description: str, *columns: Column) -> Table:

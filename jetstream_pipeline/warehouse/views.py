@@ -18,9 +18,11 @@ from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.summary import SUMMARY_KEY
 from jetstream_pipeline.tables.columns import readable
-from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.tables.definitions import TABLES, Table
+from jetstream_pipeline.warehouse.current import ACCOUNTS, CURRENT, current_columns, current_query
 
 _HIVE = "hive_partitioning = true, hive_types = {'date': DATE, 'hour': INTEGER}"
+_FLAT = "hive_partitioning = false"
 _DUCKDB_TYPES = {
     "int64": "BIGINT",
     "string": "VARCHAR",
@@ -60,10 +62,12 @@ def views(data: DataDirectory) -> Iterator[View]:
         files = _files(data, folder, EVENTS)
         yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
     for table in TABLES:
-        types = {column.name: column.type for column in table.columns}
+        types = _column_types(table)
         query = _over_streams(", ".join(types), types, _files(data, table.name, table.name))
         descriptions = {column.name: column.description for column in table.columns}
         yield View(table.name, table.description, query, descriptions | _PLACE)
+        if table.name in CURRENT:
+            yield _current(data, table)
     yield View(
         "windows",
         "One row per window: its state, and what shows it.",
@@ -128,6 +132,32 @@ def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], op
     )
 
 
+def _column_types(table: Table) -> dict[str, str]:
+    return {column.name: column.type for column in table.columns}
+
+
+def _current(data: DataDirectory, table: Table) -> View:
+    accounts, no_accounts = _scans(data, ACCOUNTS), _nothing(ACCOUNTS)
+    scans = _scans(data, table) or {"": _nothing(table)}
+    query = "\nUNION ALL\n".join(
+        f"SELECT *, {literal(stream)} AS stream FROM "  # noqa: S608 - our names and quoted paths
+        f"({current_query(table, scan, accounts.get(stream, no_accounts))})"
+        for stream, scan in scans.items()
+    )
+    description = f"The {table.name} that exist now, one row each, as far as the stream's windows know."
+    return View(f"{table.name}_current", description, query, current_columns(table) | {"stream": _PLACE["stream"]})
+
+
+def _nothing(table: Table) -> str:
+    return f"({_no_rows(_column_types(table))})"
+
+
+def _scans(data: DataDirectory, table: Table) -> dict[str, str]:
+    """A table's rows as they may stand in a FROM, for each stream that has any."""
+    files = _files(data, table.name, table.name)
+    return {stream: f"read_parquet({literal(pattern)}, {_FLAT})" for stream, pattern in files.items()}
+
+
 def _no_rows(types: dict[str, str]) -> str:
     """A SELECT with these columns and nothing in them."""
     return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in types.items())} WHERE false"
@@ -144,6 +174,7 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
     "last_time": ("TIMESTAMPTZ", "$.last_time", "The last event's witnessed time."),
     "counts_by_kind": ("MAP(VARCHAR, BIGINT)", "$.counts_by_kind", "Events of each kind."),
     "counts_by_collection": ("MAP(VARCHAR, BIGINT)", "$.counts_by_collection", "Commits of each collection."),
+    "content": ("VARCHAR", "$.content", "The identity of the rows in their order: another one, other rows."),
     "quarantined": ("BIGINT", "$.quarantined", "Messages that could not be read; see `quarantine`."),
     "host": ("VARCHAR", "$.host", "The hosts that the events were read from."),
     "wire": ("VARCHAR", "$.wire", "How they were spoken to: v1, v2."),

@@ -17,7 +17,8 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.errors import JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
-from jetstream_pipeline.orchestration.build import build_definitions
+from jetstream_pipeline.orchestration.build import stream_definitions
+from jetstream_pipeline.orchestration.declaration import StreamDeclaration
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
@@ -181,7 +182,8 @@ def test_the_command_says_what_each_host_lacks_and_derives_the_tables_anew(
 def test_the_job_verifies_a_partition_and_tells_what_it_found(stack: ExitStack, tmp_path: Path) -> None:
     blind, seeing = serving(stack, blind=0.2), serving(stack, AHEAD)
     data = DataDirectory(tmp_path)
-    definitions = build_definitions(Settings(data_dir=tmp_path, hosts=(blind.address, seeing.address)))
+    settings = Settings(data_dir=tmp_path, hosts=(blind.address, seeing.address))
+    definitions = stream_definitions(StreamDeclaration(name="network").stream(settings, tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
         definitions.resolve_job_def("network_events").execute_in_process(partition_key=WINDOW.key, instance=instance)
         result = definitions.resolve_job_def("network_verification").execute_in_process(

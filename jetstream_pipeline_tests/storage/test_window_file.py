@@ -1,6 +1,7 @@
 """A window's file: the same bytes for the same rows, within bounded memory, and what is damaged of it is noticed."""
 
 import random
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.events.decode import decode
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.storage.errors import Damaged, StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
-from jetstream_pipeline.storage.window_file import write_window
+from jetstream_pipeline.storage.window_file import count, write_window
 from jetstream_pipeline_tests.disks import empty, flip, flip_last, truncate
 from jetstream_pipeline_tests.windows import commit, store
 
@@ -46,7 +48,7 @@ def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory)
     texts = [commit('{"text":"%s"}' % ("x" * (number % 700)), number=number) for number in range(70_000)]
     rows = decode(texts, "host").events
     chance = random.Random(1)
-    written = []
+    written, contents = [], []
     for number in range(2):
         batches, start = [], 0
         while start < rows.num_rows:
@@ -54,10 +56,52 @@ def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory)
             batches.append(rows.slice(start, size))
             start += size
         written.append(data.root / f"{number}.parquet")
-        write_window(written[-1], batches, describing(data, seconds=10.0**number))
+        contents.append(write_window(written[-1], batches, describing(data, seconds=10.0**number)).content)
     assert data_pages(written[0]) == data_pages(written[1])
+    assert contents[0] == contents[1] == read_summary(written[0]).content
     assert pq.read_metadata(written[0]).num_row_groups == 2
     assert pq.ParquetFile(written[0]).read().equals(pa.Table.from_batches([rows]))
+
+
+def content_of(data: DataDirectory, *batches: pa.RecordBatch) -> str:
+    return write_window(data.root / "events.parquet", batches, describing(data)).content
+
+
+def changed(batch: pa.RecordBatch, column: str, row: int) -> pa.RecordBatch:
+    """The same rows but for one value."""
+    values = batch[column].to_pylist()
+    place = batch.schema.get_field_index(column)
+    field = batch.schema.field(place)
+    values[row] = f"{values[row]}x" if pa.types.is_string(field.type) else (values[row] or 0) + 1
+    return batch.set_column(place, field, pa.array(values, field.type))
+
+
+def test_content_is_another_for_other_rows_or_another_order(data: DataDirectory) -> None:
+    rows = events(*range(50))
+    contents = [
+        content_of(data, rows),
+        content_of(data, rows.slice(0, 49)),
+        content_of(data, rows.slice(1)),
+        content_of(data, rows, rows.slice(49)),
+        content_of(data, rows.take(list(reversed(range(50))))),
+        content_of(data, rows.slice(0, 48), rows.slice(49), rows.slice(48, 1)),
+        content_of(data),
+        *(content_of(data, changed(rows, name, row)) for name in EVENT_SCHEMA.names for row in (0, 49)),
+    ]
+    assert all(re.fullmatch(r"[0-9a-f]{32}", content) for content in contents)
+    assert len(set(contents)) == len(contents) == 7 + 2 * len(EVENT_SCHEMA.names)
+    assert content_of(data, *(rows.slice(number, 1) for number in range(50))) == contents[0]
+
+
+def test_content_is_of_every_row_group(data: DataDirectory) -> None:
+    rows = decode([commit("{}", number=number) for number in range(70_000)], "host").events
+    contents = {content_of(data, one) for one in (rows, changed(rows, "rkey", 0), changed(rows, "rkey", 69_999))}
+    assert pq.read_metadata(data.root / "events.parquet").num_row_groups == 2
+    assert len(contents) == 3
+
+
+def test_what_a_file_would_hold_has_no_content_yet() -> None:
+    assert count([events(1)]).content == ""
 
 
 def test_many_small_batches_cost_little_more_than_their_rows(data: DataDirectory) -> None:

@@ -1,6 +1,7 @@
 """Typed tables hold what the records say, and null where strangers wrote something else."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import SUMMARY_KEY, WindowState, read_summary
 from jetstream_pipeline.tables import build
-from jetstream_pipeline.tables.build import build_table
-from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.tables.build import build_stale, build_table
+from jetstream_pipeline.tables.definitions import TABLES, Table
+from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.reference import reference
 from jetstream_pipeline_tests.windows import HOUR, commit, delete, store
 
@@ -219,3 +222,66 @@ def test_a_window_that_is_replaced_meanwhile_is_derived_again(tmp_path: Path, mo
 def test_a_window_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="holds no whole window"):
         build_table(BY_NAME["posts"], "network", HOUR, DataDirectory(tmp_path).lake)
+
+
+POSTS = BY_NAME["posts"]
+
+
+def built(data: DataDirectory, table: Table = POSTS) -> tuple[int, int]:
+    """What tells one file from another, after the table was asked for."""
+    path = build_table(table, "network", HOUR, data.lake).path
+    return path.stat().st_ino, path.stat().st_mtime_ns
+
+
+def test_a_table_is_derived_again_only_where_the_windows_rows_or_its_query_differ(data: DataDirectory) -> None:
+    store(data, [commit('{"text":"a"}')])
+    first = built(data)
+    assert built(data) == first
+    store(data, [commit('{"text":"a"}')], seconds=9.0, state=WindowState.COMPLETE)
+    assert built(data) == first
+    store(data, [commit('{"text":"b"}')])
+    second = built(data)
+    assert second != first
+    assert built(data) == second
+    fewer = replace(POSTS, columns=POSTS.columns[:-1])
+    third = built(data, fewer)
+    assert third != second
+    assert built(data, fewer) == third
+    assert built(data) not in (second, third)
+
+
+def test_a_table_that_is_damaged_or_says_nothing_of_its_origin_is_derived_again(data: DataDirectory) -> None:
+    store(data, [commit('{"text":"a"}')])
+    build_table(POSTS, "network", HOUR, data.lake)
+    path = data.lake.table_path("network", "posts", HOUR)
+    rows = pq.ParquetFile(path).read()
+    path.write_bytes(path.read_bytes()[:-20])
+    assert build_table(POSTS, "network", HOUR, data.lake).rows == 1
+    pq.write_table(rows.slice(1).replace_schema_metadata(None), path)
+    assert build_table(POSTS, "network", HOUR, data.lake).rows == 1
+    assert pq.ParquetFile(path).read().equals(rows)
+
+
+def test_a_table_of_a_window_whose_content_is_not_known_is_derived_each_time(data: DataDirectory) -> None:
+    store(data, [commit('{"text":"a"}')])
+    path = data.lake.events_path("network", HOUR)
+    old = read_summary(path).model_dump_json(exclude={"content"})
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.replace_schema_metadata({SUMMARY_KEY: old.encode()}), path)
+    assert read_summary(path).content == ""
+    assert built(data) != built(data)
+
+
+def test_stale_tables_are_those_of_other_rows_or_lacking_ones_that_the_stream_has(data: DataDirectory) -> None:
+    following = Window.hour(HOUR.end)
+    for window in (HOUR, following):
+        store(data, [commit('{"text":"a"}')], window)
+    assert build_stale("network", HOUR, data.lake) == []
+    build_table(POSTS, "network", HOUR, data.lake)
+    assert build_stale("network", HOUR, data.lake) == []
+    build_table(BY_NAME["likes"], "network", following, data.lake)
+    assert [one.path.stem for one in build_stale("network", HOUR, data.lake)] == ["likes"]
+    store(data, [commit('{"text":"b"}')])
+    assert [one.path.stem for one in build_stale("network", HOUR, data.lake)] == ["posts", "likes"]
+    assert build_stale("network", HOUR, data.lake) == []
+    assert [one.path.stem for one in build_stale("network", following, data.lake)] == ["posts"]

@@ -1,0 +1,61 @@
+"""Windows that came into the lake without Dagster (by the command line, or in a run that was killed before it could say
+so), made known to it, so that consumers see them too. The lake is the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+from dagster import AssetRecordsFilter
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.orchestration.metadata import content_of, materialization, window_metadata
+from jetstream_pipeline.storage.hive import hour_of
+from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.window import Window
+
+_AT_ONCE = 50
+_LOOKED_AT = 2_000
+"""Files in one look: each takes some milliseconds, and a sensor's look must end within a minute."""
+
+
+def adoptions(
+    instance: dg.DagsterInstance, stream: Stream, events: dg.AssetKey, under_way: AbstractSet[Window], since_ns: int
+) -> tuple[list[dg.AssetMaterialization], int]:
+    """Materializations of the windows that were put into the lake at `since_ns` (unix nanoseconds) or later and that
+    Dagster does not know with this content; and until when everything has been looked at, for the next time."""
+    changed = []
+    for path in stream.data.lake.windows(stream.name):
+        with suppress(FileNotFoundError):
+            changed.append((_moment(path), path))
+    found: list[dg.AssetMaterialization] = []
+    until = None
+    for moment, path in sorted(entry for entry in changed if entry[0] >= since_ns)[:_LOOKED_AT]:
+        window = hour_of(path)
+        if window in under_way:
+            # Its run will say so, or leave it to a later look.
+            until = until or moment
+            continue
+        if len(found) == _AT_ONCE:
+            break
+        since_ns = moment
+        with suppress(PipelineError):
+            summary = read_summary(path)
+            if summary.content != _known_content(instance, events, window):
+                found.append(materialization(events, window, summary, window_metadata(summary, path)))
+    return found, until or since_ns
+
+
+def _moment(path: Path) -> int:
+    """When a file was put there; its last write is older. Files that came together may have the same."""
+    return path.stat().st_ctime_ns
+
+
+def _known_content(instance: dg.DagsterInstance, events: dg.AssetKey, window: Window) -> str | None:
+    """None where Dagster does not know the window."""
+    filters = AssetRecordsFilter(events, asset_partitions=[window.key])
+    records = instance.fetch_materializations(filters, limit=1).records
+    return content_of(records[0].asset_materialization) if records else None

@@ -1,0 +1,135 @@
+"""A configured stream and its use cases: one window replayed, or held against a second host, as the stream says. How a
+stream is declared belongs to whoever declares it; what replaying is, to `replay`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.feeding.feed import Feed
+from jetstream_pipeline.handles.cache import HandleCache
+from jetstream_pipeline.handles.resolve import HandleResolver
+from jetstream_pipeline.jetstream.dictionaries import Dictionaries
+from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.server import Options
+from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.replay.leading import leading
+from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.replay.replay import replay_window
+from jetstream_pipeline.replay.verify import Report, verify_window
+from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.summary import WindowSummary, read_summary
+from jetstream_pipeline.streams.did_file import read_dids
+from jetstream_pipeline.tables.definitions import TABLES, Table
+from jetstream_pipeline.window import Window
+
+_DAYS_BEFORE = timedelta(days=2)
+"""How far a new stream reaches back: old enough for what the public hosts still have."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a stream's windows hold, where they come from, and what is made of them.
+
+    `collections`, `dids`, the DIDs of `dids_file` and of `handles` are the filter; empty means all. `hosts` are in the
+    order of fail-over. `start`: its first hour; None: see `first_hour`. `windows_per_run`: how many windows one run of
+    a backfill takes; None: whoever launches it chooses.
+    """
+
+    name: str
+    settings: Settings
+    hosts: tuple[Host, ...]
+    collections: tuple[str, ...] = ()
+    dids: tuple[str, ...] = ()
+    dids_file: Path | None = None
+    handles: tuple[str, ...] = ()
+    wire: Wire | None = None
+    compression: bool = False
+    start: datetime | None = None
+    tables: tuple[Table, ...] = TABLES
+    feeds: tuple[Feed, ...] = ()
+    report: bool = True
+    windows_per_run: int | None = None
+    owners: tuple[str, ...] = field(default=("team:jetstream",))
+
+    @property
+    def data(self) -> DataDirectory:
+        return DataDirectory(self.settings.data_dir)
+
+    def subscription(self) -> Subscription:
+        """The filter. InvalidInput where the file or a handle is none; asks the network for handles."""
+        named = read_dids(self.dids_file) if self.dids_file else []
+        resolver = HandleResolver(self.settings.endpoints(), HandleCache(self.data.handles))
+        resolved = asyncio.run(resolver.resolve(self.handles)) if self.handles else []
+        dids = dict.fromkeys((*self.dids, *named, *(handle.did for handle in resolved)))
+        return Subscription(self.collections, tuple(dids))
+
+    def replay(
+        self,
+        window: Window,
+        on_progress: Callable[[Progress], None] | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> WindowSummary:
+        """Replay a window; errors as `replay_window`. One that has become whole after `since` is taken as it stands.
+
+        Windows that are replayed at the same time begin with different hosts, as long as there are others.
+        """
+        subscription = self.subscription()
+        standing = self.standing(window)
+        if since and standing and standing.finished_at >= since and standing.fingerprint == subscription.fingerprint:
+            return standing
+        with leading(self.hosts, self.data.staging / ".hosts") as hosts:
+            return replay_window(
+                self.name,
+                subscription,
+                window,
+                hosts=hosts,
+                data=self.data,
+                settle=self.settings.settle,
+                skew=self.settings.host_skew,
+                options=self._options(),
+                on_progress=on_progress,
+            )
+
+    def verify(self, window: Window, on_progress: Callable[[Progress], None] | None = None) -> Report:
+        """Hold a window that stands against another host; errors as `verify_window`."""
+        return verify_window(
+            self.name,
+            window,
+            hosts=self.hosts,
+            data=self.data,
+            settle=self.settings.settle,
+            skew=self.settings.host_skew,
+            options=self._options(),
+            on_progress=on_progress,
+        )
+
+    def standing(self, window: Window) -> WindowSummary | None:
+        """What the lake has of a window, where it is whole and can be read."""
+        with suppress(PipelineError):
+            path = self.data.lake.events_path(self.name, window)
+            return read_summary(path) if path.exists() else None
+        return None
+
+    def first_hour(self, now: datetime | None = None) -> datetime:
+        """Where the stream begins: `start`, or JETSTREAM_FIRST_HOUR, or the day of the oldest window in the lake, or
+        the day before yesterday."""
+        given = self.start or self.settings.first_hour
+        if given:
+            return given
+        oldest = self.data.lake.oldest_day(self.name)
+        moment = oldest or (now or datetime.now(UTC)) - _DAYS_BEFORE
+        return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _options(self) -> Options:
+        settings = self.settings
+        dictionaries = Dictionaries(self.data.cache, v1_file=settings.zstd_dictionary) if self.compression else None
+        return Options(self.wire, dictionaries)

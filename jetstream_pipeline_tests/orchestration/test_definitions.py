@@ -1,0 +1,95 @@
+"""What Dagster loads is valid, quick to load, and made of modules that stand for themselves."""
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jetstream_pipeline
+
+ROOT = Path(__file__).parents[2]
+MODULES = [one.name for one in pkgutil.walk_packages(jetstream_pipeline.__path__, "jetstream_pipeline.")]
+WITH_DAGSTER = (
+    "jetstream_pipeline.orchestration",
+    "jetstream_pipeline.definitions",
+    "jetstream_pipeline.demo",
+    "jetstream_pipeline.cli.demo",
+)
+COMMANDS = ("jetstream_pipeline.__main__", "jetstream_pipeline.jetstream_cli")
+"""What does something when it is imported."""
+
+
+def run(folder: Path, *command: str) -> str:
+    """What a fresh interpreter prints, whose data lies in `folder`."""
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"JETSTREAM_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def core() -> list[str]:
+    return [name for name in MODULES if not name.startswith(WITH_DAGSTER) and name not in COMMANDS]
+
+
+def test_the_definitions_are_valid(tmp_path: Path) -> None:
+    run(tmp_path, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+_LOAD = """
+import time
+import dagster
+wall, processor = time.monotonic(), time.process_time()
+import jetstream_pipeline.definitions
+print(time.monotonic() - wall, time.process_time() - processor)
+"""
+
+
+def test_the_definitions_load_within_two_seconds_beyond_dagster(tmp_path: Path) -> None:
+    """The quickest of several. On a machine that others keep busy, the processor's time stands for it."""
+    loads = [tuple(map(float, run(tmp_path, "-c", _LOAD).split())) for _ in range(3)]
+    is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    assert min(processor if is_busy else wall for wall, processor in loads) < 2
+
+
+_ALONE = """
+import os, sys
+import dagster, duckdb, matplotlib, pyarrow.parquet, pydantic_settings
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            __import__(name)
+        except BaseException as error:
+            print(f"{name}: {error!r}", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the interpreters here are forks of one that has only others' code")
+def test_each_module_can_be_imported_first(tmp_path: Path) -> None:
+    assert run(tmp_path, "-c", _ALONE, *(name for name in MODULES if name not in COMMANDS)) == ""
+
+
+_WITHOUT = """
+import sys
+for name in sys.argv[1:]:
+    __import__(name)
+print(*[name for name in sys.modules if name.split(".")[0].startswith("dagster")])
+"""
+
+
+def test_the_core_knows_nothing_of_dagster(tmp_path: Path) -> None:
+    assert "jetstream_pipeline.streams.stream" in core()
+    assert run(tmp_path, "-c", _WITHOUT, *core()).split() == []
