@@ -29,6 +29,7 @@ _OF_WINDOWS = {
     QUARANTINE: "At most one message in a thousand could not be read.",
     SCHEMA: "Records have the fields that their lexicon names; unknown collections and fields are counted.",
 }
+_LookAt = Callable[[Window, WindowSummary], Finding]
 _RANGES = 20
 """Of lost windows that are named."""
 
@@ -61,7 +62,7 @@ def completeness(
 def window_checks(stream: Stream, whole: Mapping[Window, WindowSummary]) -> Iterator[dg.AssetCheckResult]:
     """What else there is to say of a run's whole windows."""
     windows = Windows(stream.name, stream.data.lake)
-    looks: dict[str, Callable[[Window, WindowSummary], Finding]] = {
+    looks: dict[str, _LookAt] = {
         CONTINUITY: lambda window, summary: continuity(
             summary, windows.before(window), windows.after(window), stream.settings.host_skew
         ),
@@ -70,8 +71,16 @@ def window_checks(stream: Stream, whole: Mapping[Window, WindowSummary]) -> Iter
         SCHEMA: lambda window, _: drift(stream.data.lake.events_path(stream.name, window)),
     }
     for name, look in looks.items():
-        findings = {window: look(window, summary) for window, summary in whole.items()}
+        findings = {window: _found(look, window, summary) for window, summary in whole.items()}
         yield _result(name, findings, dg.AssetCheckSeverity.WARN)
+
+
+def _found(look: _LookAt, window: Window, summary: WindowSummary) -> Finding:
+    """A window that cannot be looked at stands nevertheless: the run does not fail for it."""
+    try:
+        return look(window, summary)
+    except PipelineError as error:
+        return Finding(False, f"it could not be looked at: {error}")
 
 
 def _result(name: str, findings: Mapping[Window, Finding], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Self
 
 import click
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
 
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.orchestration.build import stream_definitions
 from jetstream_pipeline.orchestration.declaration import StreamDeclaration
 from jetstream_pipeline.settings import Settings
@@ -68,5 +71,22 @@ class _StreamScaffolder(dg.Scaffolder[_Parameters]):
 class StreamComponent(StreamDeclaration, dg.Component):
     """A stream of the Bluesky network's events, hour by hour: assets, checks, schedule and sensors."""
 
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        with _told_of_file(context):
+            return super().load(attributes, context)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return stream_definitions(self.stream(Settings.read(), Path(context.path)))
+        settings = Settings.read()
+        with _told_of_file(context):
+            stream = self.stream(settings, context.path)
+        return stream_definitions(stream)
+
+
+@contextmanager
+def _told_of_file(context: dg.ComponentLoadContext) -> Iterator[None]:
+    """What a template becomes is known here and not before; `loading` has told all other mistakes, with their lines."""
+    try:
+        yield
+    except Exception as error:
+        raise InvalidInput(f"{context.path / 'defs.yaml'}: {' '.join(str(error).split())}") from error

@@ -58,8 +58,8 @@ def consumer_sensor(
 ) -> tuple[dg.SensorDefinition, Any]:
     """The job `<stream>_<name>` over `assets`, and the sensor that runs it once for every new content of a window.
 
-    What failed is asked for again, after pauses that double, and given up after a day's worth of attempts; other
-    windows are not held up by it, nor other consumers. The state is in the cursor and in the runs' tags.
+    What failed is asked for again, after pauses that double, eight times in all; other windows are not held up by it,
+    nor other consumers. The state is in the cursor and in the runs' tags.
     """
     job = dg.define_asset_job(
         f"{stream.name}_{name}",

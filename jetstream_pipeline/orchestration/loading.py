@@ -1,127 +1,103 @@
-"""Loading what is declared, with one clear line for what is wrong in it."""
+"""Loading what is declared. Declarations are checked here before Dagster has them, so that what is wrong in them is
+told in one clear line; but what a template becomes is known only to Dagster, and told by `component`."""
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-from pydantic import ValidationError
+from pydantic import BaseModel, ImportString, ValidationError
 
-from jetstream_pipeline.errors import InvalidInput, PipelineError
-from jetstream_pipeline.orchestration.declaration import WrongDeclaration
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.orchestration.component import StreamComponent
+from jetstream_pipeline.orchestration.declaration import StreamDeclaration, WrongDeclaration
+from jetstream_pipeline.orchestration.declared_fields import is_template
 from jetstream_pipeline.orchestration.declared_files import Document, documents
+from jetstream_pipeline.orchestration.metadata import STREAM_TAG
+from jetstream_pipeline.settings import Settings
 
-_PLACE = re.compile(r"^`(?P<field>.*) at (?P<place>[^`]+)`$")
-_RESOLVING = re.compile(r"^(?P<place>\S.*:\d+) - attributes\.(?P<field>\S+)$")
-_POINTER = re.compile(r"^\s*\|\s+\^ ")
-_CLASS = re.compile(r"^[\w.]+Error: ")
-_SAYS_NOTHING = re.compile(r"\d+ validation errors? for |^For further information ")
-_BETWEEN = re.compile(r"\.(?![^\[]*\])")
-_TYPE = re.compile(r"^(?:str|int|bool|constrained-int|.*\[.*)$")
-"""What pydantic puts between the names of a field's path, to say which of several types it tried."""
-_COMPONENT = re.compile(r"(?:component|for) (\S+)\[(\d+)\]")
-_DETAIL = re.compile(r" \[type=.*$")
-_UNRESOLVED = re.compile(r"^Module `(\S+)` (?:not found|has no attribute `(\S+)`)\.$")
-_STREAM = ("attributes", "name")
-_NOISE = "Input should be a valid string"
-"""Dagster lets a template stand wherever something else may: what is neither is told a second time."""
+_OURS = f"{StreamComponent.__module__}.{StreamComponent.__name__}"
+_NAME = ("attributes", "name")
+_NO_TEMPLATE = ("model_type", "import_error")
+"""Pydantic's names for what is wrong where Dagster takes no template: instead of an object, or of a type."""
 
 
-Declared = Mapping[tuple[Path, int], Document]
+class _Declaration(BaseModel):
+    """What every declaration says, of a stream or of a component of the user's."""
+
+    type: ImportString[type[dg.Component]]
+
+
+class _Stream(_Declaration, extra="forbid"):
+    """What may stand in a stream's: its fields, and what Dagster has for every component."""
+
+    attributes: StreamDeclaration
+    template_vars_module: Any = None
+    requirements: Any = None
+    post_processing: Any = None
 
 
 def load_declared(package: Path) -> dg.Definitions:
     """The definitions of everything that is declared below `package`'s `defs` folder.
 
-    InvalidInput with file, line and field where a declaration is wrong.
+    InvalidInput with file, line and field where the declaration of a stream is wrong, or with the file where what a
+    template became is wrong.
     """
+    settings = Settings.read()
     declared = documents(package / "defs")
+    if wrong := [text for document in declared for text in _mistakes(document, settings)]:
+        raise InvalidInput("; ".join(wrong))
     try:
         definitions = dg.load_from_defs_folder(path_within_project=package)
     except Exception as error:
-        told = "; ".join(dict.fromkeys(_told(error, package / "defs", declared)))
-        if not told:
-            raise
-        raise InvalidInput(told) from error
-    _check_names(definitions, declared)
+        if isinstance(error.__cause__, InvalidInput):
+            raise InvalidInput(str(error.__cause__)) from error
+        raise
+    _check_jobs(definitions, declared)
     return definitions
 
 
-def _check_names(definitions: dg.Definitions, declared: Declared) -> None:
-    """Dagster would take the one of two and say nothing."""
-    names = Counter(job.name for job in definitions.jobs or ())
-    for job in (name for name, count in names.items() if count > 1):
-        streams = [document for document in declared.values() if job.startswith(f"{document.text(*_STREAM)}_")]
-        places = " and ".join(document.place(*_STREAM) for document in streams)
-        raise InvalidInput(f"{places}: name: both would make a job {job}; rename one of the streams, or its queue")
+def _mistakes(document: Document, settings: Settings) -> Iterator[str]:
+    if document.text("type").startswith("."):  # a component of the user's, beside its declaration
+        return
+    try:
+        if _Declaration.model_validate(document.value).type is StreamComponent:
+            declaration = _Stream.model_validate(document.value).attributes
+            if "{{" not in str(document.value):
+                declaration.stream(settings, document.path.parent)
+    except ValidationError as error:
+        for wrong in error.errors():
+            if wrong["type"] in _NO_TEMPLATE or not is_template(wrong["input"]):
+                said = "Input should be an object" if wrong["type"] == "model_type" else wrong["msg"]
+                told = (document.place(*wrong["loc"]), _path(wrong["loc"]), said.removeprefix("Value error, "))
+                yield ": ".join(filter(None, told))
+    except WrongDeclaration as error:
+        yield f"{document.place('attributes', error.field)}: {error}"
 
 
-def _told(error: BaseException, folder: Path, declared: Declared) -> Iterator[str]:
-    """What a person needs to know, from the causes of Dagster's error."""
-    component = _COMPONENT.search(str(error))
-    document = declared.get((folder / component[1] / "defs.yaml", int(component[2]))) if component else None
-    for cause in _causes(error):
-        lines = str(cause).splitlines() or [""]
-        located = [*_located(lines, declared), *_resolving(lines)]
-        yield from located
-        if isinstance(cause, WrongDeclaration) and document:
-            yield f"{document.place('attributes', cause.field)}: {cause.field}: {cause}"
-        elif isinstance(cause, PipelineError):
-            yield str(cause)
-        elif unresolved := _UNRESOLVED.match(lines[0]):
-            wanted = ".".join(filter(None, unresolved.groups()))
-            yield from (
-                f"{one.place('type')}: type: {cause}" for one in declared.values() if wanted in one.text("type")
-            )
-        elif isinstance(cause, ValidationError) and not located and document:
-            for found in cause.errors():
-                names = [str(name) for name in found["loc"]]
-                said = found["msg"].removeprefix("Value error, ")
-                yield f"{document.place('attributes', *names)}: {_path(names)}: {said}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _located(lines: Sequence[str], declared: Declared) -> Iterator[str]:
-    """Of pydantic's errors, each a line with its place and one with its text: those that say something."""
-    told: dict[str, str] = {}
-    pairs = itertools.pairwise(lines)
-    errors = [(match, text.strip()) for line, text in pairs if (match := _PLACE.match(line.strip()))]
-    for match, text in sorted(errors, key=lambda error: error[1].startswith(_NOISE)):
-        names = [name for name in _BETWEEN.split(match["field"]) if not _TYPE.match(name)]
-        path = _path(names[1:] if names[0] == "attributes" and len(names) > 1 else names)
-        said = [_exactly(match["place"], names, declared), path, _DETAIL.sub("", text).removeprefix("Value error, ")]
-        told.setdefault(path, ": ".join(filter(None, said)))
-    for path, text in told.items():
-        if not any(other.startswith((f"{path}.", f"{path}[")) for other in told):
-            yield text
-
-
-def _exactly(place: str, names: Sequence[str], declared: Declared) -> str:
-    """The place of a field's innermost part; Dagster's may be that of what it stands in."""
-    path, _, line = place.rpartition(":")
-    before = [one for one in declared.values() if str(one.path) == path and one.first_line <= int(line)]
-    return before[-1].place(*names) if before else place
-
-
-def _resolving(lines: Sequence[str]) -> Iterator[str]:
-    """Of Dagster's errors about a template, or about an object in a list: what stands below the quoted line."""
-    if place := _RESOLVING.match(lines[0]):
-        below = itertools.dropwhile(lambda line: not _POINTER.match(line), lines)
-        said = [_POINTER.sub("", line).strip() for line in itertools.takewhile(lambda line: line.strip() != "|", below)]
-        telling = [_DETAIL.sub("", _CLASS.sub("", text)) for text in said if not _SAYS_NOTHING.search(text)]
-        yield f"{place['place']}: {_path(place['field'].split('.'))}: {': '.join(telling)}"
-
-
-def _path(names: Sequence[str]) -> str:
+def _path(names: Sequence[str | int]) -> str:
     """A field's path as one would write it: queues[0].operations[1]."""
-    parts = [f"[{name}]" if name.isdigit() else f".{name}" for name in names if name]
-    return "".join(parts).removeprefix(".")
+    parts = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    return parts.removeprefix(".").removeprefix("attributes.")
+
+
+def _check_jobs(definitions: dg.Definitions, declared: Sequence[Document]) -> None:
+    """Of two jobs of a name Dagster would take the one; a stream that it does not find, it would not miss."""
+    makers = defaultdict(list)
+    for job in definitions.jobs or ():
+        makers[job.name].append((job.tags or {}).get(STREAM_TAG))
+    named = [(document, document.text(*_NAME)) for document in declared if document.text("type") == _OURS]
+    for made, streams in makers.items():
+        ours = [document for document, name in named if name in streams or is_template(name)]
+        if len(streams) > 1 and ours:
+            places = " and ".join(document.place(*_NAME) for document in ours)
+            raise InvalidInput(f"{places}: name: two jobs would be called {made}; rename a stream, or its queue")
+    found = {stream for streams in makers.values() for stream in streams}
+    for document, name in named:
+        if name not in found and not is_template(name):
+            raise InvalidInput(
+                f"{document.place()}: Dagster does not look into the folder of a declaration; move it out"
+            )

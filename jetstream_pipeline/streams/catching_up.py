@@ -49,10 +49,12 @@ class Plan:
 
 def plan(first: datetime, now: datetime, known: Known, *, settle: timedelta, look_back: timedelta, most: int) -> Plan:
     """Of the hours since `first` that have settled: at most `most` under way because they were asked for; those that
-    failed last, after a pause."""
-    missing = [window for window in settled(first, now, settle + _GRACE) if window not in known.whole]
-    lost = [window for window in missing if window.start < now - look_back and window not in known.under_way]
-    within = [window for window in missing if window.start >= now - look_back and window not in known.under_way]
+    failed last, after a pause. `look_back`: how long hosts keep events; zero: nothing is asked for, nothing is lost."""
+    missing = [window for window in settled(first, now, settle + _GRACE) if window not in known.whole | known.under_way]
+    if not look_back:
+        return Plan((), tuple(missing), ())
+    lost = [window for window in missing if window.start < now - look_back]
+    within = missing[len(lost) :]
     due = [window for window in within if window not in known.attempts or known.attempts[window].next_at <= now]
     # Those that failed before wait for the others, so that a few that always fail hold up none.
     due.sort(key=lambda window: (window in known.attempts, window))

@@ -120,14 +120,14 @@ class Stream:
         return None
 
     def first_hour(self, now: datetime | None = None) -> datetime:
-        """Where the stream begins: `start`, or JETSTREAM_FIRST_HOUR, or the day of the oldest window in the lake, or
-        the day before yesterday."""
+        """Where the stream begins: `start`, or JETSTREAM_FIRST_HOUR, or the day before yesterday, or the day of the
+        oldest window in the lake where that is earlier: it never moves beyond what may be asked for."""
         given = self.start or self.settings.first_hour
         if given:
             return given
+        recent = (now or datetime.now(UTC)) - _DAYS_BEFORE
         oldest = self.data.lake.oldest_day(self.name)
-        moment = oldest or (now or datetime.now(UTC)) - _DAYS_BEFORE
-        return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        return min(oldest or recent, recent).replace(hour=0, minute=0, second=0, microsecond=0)
 
     def _options(self) -> Options:
         settings = self.settings

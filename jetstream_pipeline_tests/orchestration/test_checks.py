@@ -127,3 +127,11 @@ def test_lost_hours_are_told_in_ranges(data: DataDirectory) -> None:
     assert text.endswith(" and 6 more")
     assert plain(history.metadata) == {"lost": 28, "missing": 3}
     assert fresh.severity is history.severity is dg.AssetCheckSeverity.WARN
+
+
+def test_a_window_that_cannot_be_looked_at_fails_its_check_and_no_more(data: DataDirectory) -> None:
+    said = store(data, [commit("{}")])
+    data.lake.events_path("network", HOUR).write_bytes(b"garbage")
+    results = checked(data, said)
+    assert failed(results) == ["schema"]
+    assert "it could not be looked at" in (results["schema"].description or "")

@@ -223,6 +223,8 @@ START, SETTING = datetime(2026, 7, 1, 5, tzinfo=UTC), datetime(2026, 7, 2, 6, tz
 
 def test_a_stream_begins_where_it_says_or_the_setting_or_its_data_or_two_days_ago(data: DataDirectory) -> None:
     assert stream_of(data).first_hour(NOON) == datetime(2026, 7, 4, tzinfo=UTC)
+    store(data, [commit("{}")], Window.hour(NOON - timedelta(hours=5)))
+    assert stream_of(data).first_hour(NOON) == datetime(2026, 7, 4, tzinfo=UTC)
     store(data, [commit("{}")], Window.hour(HOUR.start - timedelta(days=3)), state=WindowState.TRUNCATED)
     store(data, [commit("{}")], Window.hour(HOUR.start - timedelta(days=9)), stream="other")
     store(data, [commit("{}")])
