@@ -27,7 +27,7 @@ class Alert(BaseModel):
     """What happened, where, what to do."""
     stream: _Text
     window: _Text | None = None
-    """The window's key; None where it is about the stream as a whole."""
+    """The window's key, or those of a range's ends; None where it is about the stream as a whole."""
     state: _Text = ""
     """The window's or the run's."""
     run_id: _Text = ""

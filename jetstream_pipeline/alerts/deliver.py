@@ -15,19 +15,22 @@ from jetstream_pipeline.alerts.webhook import post
 def deliver(alerts: Sequence[Alert], targets: Targets) -> None:
     """Post each alert to the webhook, and send all of them in one e-mail. Not from within a running event loop.
 
-    A target that fails does not keep the other from being told; AlertError then names those that failed.
+    A target that fails does not keep the other from being told; AlertError then names those that failed, and says how
+    far all of them came.
     """
     if not alerts:
         return
-    failures = {}
+    failures: dict[str, NotTold] = {}
     for name, tell in _ways(alerts, targets):
         try:
             tell()
         except NotTold as error:
-            failures[name] = str(error)
+            failures[name] = error
     if failures:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        raise AlertError(f"not everybody could be told of what happened: {reasons}", tuple(failures))
+        reasons = "; ".join(f"{name}: {error}" for name, error in failures.items())
+        settled = min(error.settled for error in failures.values())
+        text = f"not everybody could be told of what happened: {reasons}"
+        raise AlertError(text, tuple(failures), settled, passing=settled < len(alerts))
 
 
 def _ways(alerts: Sequence[Alert], targets: Targets) -> list[tuple[str, Callable[[], None]]]:

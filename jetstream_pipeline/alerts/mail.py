@@ -23,7 +23,8 @@ _REASON_CHARS = 120
 def send(alerts: Sequence[Alert], mail: Mail) -> None:
     """One message to all recipients; NotTold says why it, or to whom it, was not taken.
 
-    Where encryption is asked for, nothing is sent without.
+    A message that some recipients have is settled for all: another one would reach those again. Where encryption is
+    asked for, nothing is sent without.
     """
     try:
         with _connected(mail) as server:
@@ -37,7 +38,7 @@ def send(alerts: Sequence[Alert], mail: Mail) -> None:
     except (smtplib.SMTPException, OSError) as error:
         raise NotTold(f"cannot be used ({_line(str(error) or type(error).__name__)})") from None
     if refused:
-        raise NotTold(_refusal(refused))
+        raise NotTold(_refusal(refused), len(alerts))
 
 
 def message_of(alerts: Sequence[Alert], mail: Mail) -> EmailMessage:

@@ -20,6 +20,8 @@ _TOO_MANY_REQUESTS = 429
 _SHOWN_CHARS = 2000
 """Discord takes no more."""
 _REASON_CHARS = 120
+_NAMED = 3
+"""Alerts that an error names."""
 
 
 class _Veiled(httpx2.URL):
@@ -32,21 +34,33 @@ class _Veiled(httpx2.URL):
 
 
 async def post(alerts: Sequence[Alert], webhook: Webhook) -> None:
-    """One request for each alert, each with a deadline; NotTold says how many were not taken, and why.
+    """One request for each alert, each with a deadline; NotTold says which were not taken, and why.
 
-    An alert that is refused does not keep the next from being sent; a server that cannot be reached is left alone.
+    An alert that is refused is settled, and does not keep the next from being sent; a server that cannot take any is
+    left alone.
     """
-    untold, reason = 0, ""
+    settled, refused, refusal, failure = 0, list[Alert](), "", ""
     async with _client() as client:
-        for number, alert in enumerate(alerts):
+        for alert in alerts:
             answer = await _post(client, alert, webhook)
-            if answer.reason:
-                untold, reason = untold + 1, answer.reason
             if answer.is_final:
-                untold += len(alerts) - number - 1
+                failure = answer.reason
                 break
-    if untold:
-        raise NotTold(reason if untold == len(alerts) else f"{reason}; {untold} of {len(alerts)} alerts are untold")
+            settled += 1
+            if answer.reason:
+                refused.append(alert)
+                refusal = answer.reason
+    reasons = [f"{refusal}; dropped for good: {_named(refused)}"] if refused else []
+    if failure:
+        untold = f"; {len(alerts) - settled} of {len(alerts)} alerts are untold" if settled else ""
+        reasons.append(failure + untold)
+    if reasons:
+        raise NotTold("; ".join(reasons), settled)
+
+
+def _named(alerts: Sequence[Alert]) -> str:
+    names = ", ".join(ascii(alert.subject)[1:-1][:_REASON_CHARS] for alert in alerts[:_NAMED])
+    return f"{names} and {len(alerts) - _NAMED} more" if len(alerts) > _NAMED else names
 
 
 def body_of(alert: Alert) -> dict[str, object]:

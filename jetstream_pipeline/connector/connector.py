@@ -18,7 +18,7 @@ from jetstream_pipeline.events.record import JetstreamRecord
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.handles.cache import HandleCache
 from jetstream_pipeline.handles.resolve import HandleResolver
-from jetstream_pipeline.jetstream.client import StreamClient
+from jetstream_pipeline.jetstream.client import Span, StreamClient
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.jetstream.server import Options
@@ -90,6 +90,9 @@ class JetstreamConnector:
         there was one. `on_event` is called with each event in order, after it was stored, and awaited if it is a
         coroutine; what it raises ends the run. `stop`: set it to end the run; what came until then is stored.
 
+        From a time to an end that has passed, a host that no longer has the beginning is passed over while another one
+        has more; what none of them has is among the result's `gaps`.
+
         InvalidInput for what cannot be asked, JetstreamError where no host can be reached, StorageError where the queue
         does not take the events.
         """
@@ -103,7 +106,8 @@ class JetstreamConnector:
         sink = QueueSink(self.queue, subscription, self._batch_size, resumed) if self.queue else None
         quarantine = QuarantineSink(self._data, self._name)
         notes = _Notes(on_progress)
-        run = Run(self._client(instance, subscription, notes.tell), bounds, stop, sink.only_new if sink else None)
+        client = self._client(instance, subscription, notes.tell, _past(start, bounds.end_us))
+        run = Run(client, bounds, stop, sink.only_new if sink else None)
         notes.run = run
         try:
             async with aclosing(run.batches(start)) as batches:
@@ -161,9 +165,11 @@ class JetstreamConnector:
         instance: str | Sequence[str] | None,
         subscription: Subscription,
         on_note: Callable[[str], None] | None = None,
+        span: Span | None = None,
     ) -> StreamClient:
         hosts = self._settings.parsed_hosts([instance] if isinstance(instance, str) else instance or ())
-        return StreamClient(hosts, subscription, self._options, on_note, persistent=True)
+        # What has passed is had now, or from no host.
+        return StreamClient(hosts, subscription, self._options, on_note, persistent=span is None, span=span)
 
 
 @dataclass
@@ -224,6 +230,13 @@ def _bounds(count: int, seconds: float, end: Moment | None) -> Bounds:
     return Bounds(count, seconds, _moment(end))
 
 
+def _past(start: int | None, end: int | None) -> Span | None:
+    """The interval that a run is about, where it is one of time and has passed: hosts may no longer have all of it."""
+    if start is None or end is None or not FIRST_TIME_CURSOR <= start < end <= to_us(datetime.now(UTC)):
+        return None
+    return Span(start, end)
+
+
 def _statistics(run: Run, stored: int, queue: QueueStats | None, quarantined: int) -> Statistics:
     seconds = run.seconds
     return Statistics(
@@ -242,4 +255,5 @@ def _statistics(run: Run, stored: int, queue: QueueStats | None, quarantined: in
         quarantined=quarantined,
         bytes_received=run.client.bytes_received,
         hosts=tuple(run.hosts),
+        gaps=tuple(dict.fromkeys(map(str, run.client.gaps))),
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
 
-from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.jetstream.client import Batch, StreamClient
 from jetstream_pipeline.jetstream.recent import Position
 
@@ -104,17 +103,19 @@ class Run:
             await asyncio.gather(coming, stopping, return_exceptions=True)
 
     def _cut(self, batch: Batch) -> Batch:
-        """The part of a batch that lies within the bounds."""
-        length = batch.events.num_rows
+        """The part of a batch that lies within the bounds and passes the filter."""
         if self.bounds.end_us is not None:
             past = pc.index(pc.greater_equal(batch.events["time_us"], self.bounds.end_us), True).as_py()
             self.end_reached = past >= 0
-            length = past if self.end_reached else length
+            if self.end_reached:
+                batch = _first(batch, past)
+        if self.client.span:
+            # What only shows how far the stream has come has done so.
+            batch = batch.filtered(self.client.subscription.mask(batch.events).to_pylist())
         left = self.bounds.count - self.events
-        if self.bounds.count and length > left:
-            length, self.end_reached = left, False
-        rejected = tuple(message for message in batch.rejected if message.after <= length)
-        return replace(batch, part=Part(batch.events.slice(0, length), rejected))
+        if self.bounds.count and batch.events.num_rows > left:
+            batch, self.end_reached = _first(batch, left), False
+        return batch
 
     def _count(self, batch: Batch) -> None:
         if not batch.events.num_rows:
@@ -125,3 +126,8 @@ class Run:
         self._position.add(batch.events["time_us"])
         counts = pc.value_counts(batch.events["collection"].drop_null()).to_pylist()
         self.collections.update({entry["values"]: entry["counts"] for entry in counts})
+
+
+def _first(batch: Batch, number: int) -> Batch:
+    """The batch up to and with so many events."""
+    return replace(batch, part=batch.part.split(number)[0])

@@ -53,6 +53,9 @@ class Statistics(BaseModel):
     bytes_received: int
     hosts: tuple[str, ...]
     """The hosts that served, in the order of their first event."""
+    gaps: tuple[str, ...] = ()
+    """What no host had any more of an interval of the past, in words. Only a run from a time to an end that has passed
+    looks for it."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in type(self).model_fields:

@@ -8,27 +8,34 @@ from enum import Enum
 import dagster as dg
 from pydantic import Field
 
-from jetstream_pipeline.connector.statistics import Progress
+from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import Metadata, figures, logged
+from jetstream_pipeline.orchestration.pools import pool_of
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.summary import WindowSummary
-from jetstream_pipeline.streams.ad_hoc import PREFIX, AdHoc, interval
+from jetstream_pipeline.streams.ad_hoc import PREFIX, AdHoc, interval, settled_hours
 
 _PROGRESS_SEC = 10.0
 
 
 class Into(Enum):
-    QUEUE = "queue"
-    STREAM = "stream"
+    # Dagster takes the names.
+    queue = "queue"
+    stream = "stream"
 
 
 class AdHocConfig(dg.Config):
     """What to replay, and into what. As it stands: the posts of the last ten minutes into a queue."""
 
-    start: str = Field("", description="Begin here, UTC: 2026-01-31-14:00:00 or ISO 8601. Empty: ten minutes before.")
-    end: str = Field("", description="Stop here, UTC. Empty: a minute ago.")
+    start: str = Field(
+        "",
+        description="Begin here, UTC: 2026-01-31-14:00:00 or ISO 8601. Empty: ten minutes (a stream: an hour) before.",
+    )
+    end: str = Field(
+        "", description="Stop here, UTC. Empty: a minute ago; for a stream the end of the last settled hour."
+    )
     collections: list[str] = Field(
         ["app.bsky.feed.post"], description="Collections, or prefixes as app.bsky.graph.*; [] for all."
     )
@@ -36,7 +43,7 @@ class AdHocConfig(dg.Config):
     handles: list[str] = Field([], description="Only these accounts, by handle; [] for all.")
     hosts: list[str] = Field([], description="Hosts in the order of fail-over; [] for JETSTREAM_HOSTS.")
     into: Into = Field(
-        Into.QUEUE, description="queue: items for programs to claim. stream: whole hours in the lake, proven complete."
+        Into.queue, description="queue: items for programs to claim. stream: whole hours in the lake, proven complete."
     )
     name: str = Field("replay", description=f"The queue's or stream's name after {PREFIX}.")
     max_minutes: float = Field(60.0, description="Into a queue: stop after so long. 0: however long it takes.")
@@ -48,13 +55,14 @@ def ad_hoc_job(settings: Settings) -> dg.JobDefinition:
     @dg.op(
         name="replay",
         out=dg.Out(dg.Nothing),
+        pool=pool_of(settings.parsed_hosts()[0]),
         description="Replays an interval into a queue, or its hours into a stream, with a name of its own.",
     )
     def replay(context: dg.OpExecutionContext, config: AdHocConfig) -> None:
         with told_to_dagster(context):
             if not config.max_minutes >= 0:
                 raise InvalidInput(f"max_minutes={config.max_minutes}: write minutes, or 0 for as long as it takes")
-            start, end = interval(config.start, config.end, datetime.now(UTC))
+            start, end = _interval(config, settings)
             wanted = AdHoc(
                 name=config.name,
                 start=start,
@@ -65,7 +73,7 @@ def ad_hoc_job(settings: Settings) -> dg.JobDefinition:
                 handles=tuple(config.handles),
                 hosts=tuple(config.hosts),
             )
-            if config.into is Into.QUEUE:
+            if config.into is Into.queue:
                 _into_queue(context, wanted, config.max_minutes * 60)
             else:
                 _into_stream(context, wanted)
@@ -82,6 +90,13 @@ def ad_hoc_job(settings: Settings) -> dg.JobDefinition:
     return job
 
 
+def _interval(config: AdHocConfig, settings: Settings) -> tuple[datetime, datetime]:
+    now = datetime.now(UTC)
+    if config.into is Into.stream:
+        return settled_hours(config.start, config.end, now, settings.settle)
+    return interval(config.start, config.end, now)
+
+
 def _into_queue(context: dg.OpExecutionContext, wanted: AdHoc, seconds: float) -> None:
     try:
         statistics = wanted.into_queue(seconds, _logged(context))
@@ -90,15 +105,22 @@ def _into_queue(context: dg.OpExecutionContext, wanted: AdHoc, seconds: float) -
         raise dg.Failure(str(error), allow_retries=False) from error
     metadata: Metadata = figures(statistics.model_dump(mode="json"))
     metadata["queue"] = dg.MetadataValue.path(wanted.settings.data_dir / "queues" / f"{wanted.full_name}.duckdb")
-    if not statistics.end_cursor_reached:
-        raise dg.Failure(
-            f"only a part of {wanted.start:%Y-%m-%d %H:%M:%S} to {wanted.end:%H:%M:%S} UTC is in {wanted.full_name}: "
-            "raise max_minutes and run it again under another name",
-            metadata=metadata,
-            allow_retries=False,
-        )
+    if lacking := _lacking(wanted, statistics):
+        raise dg.Failure(lacking, metadata=metadata, allow_retries=False)
     context.log.info(f"{statistics.records_stored:,} events into the queue {wanted.full_name}")
     context.add_output_metadata(metadata)
+
+
+def _lacking(wanted: AdHoc, statistics: Statistics) -> str:
+    """Why not all of the interval is in the queue, and what to do; empty where all of it is."""
+    asked = f"{wanted.start:%Y-%m-%d %H:%M:%S} to {wanted.end:%Y-%m-%d %H:%M:%S} UTC"
+    told = list(statistics.gaps)
+    if not statistics.end_cursor_reached:
+        told.append("time ran out: raise max_minutes and run it again under another name")
+    if not told:
+        return ""
+    part = "only a part" if statistics.records_stored else "nothing"
+    return f"{part} of {asked} is in {wanted.full_name}: {'; '.join(told)}"
 
 
 def _into_stream(context: dg.OpExecutionContext, wanted: AdHoc) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -23,10 +24,16 @@ _LOOKED_AT = 2_000
 
 
 def adoptions(
-    instance: dg.DagsterInstance, stream: Stream, events: dg.AssetKey, under_way: AbstractSet[Window], since_ns: int
+    instance: dg.DagsterInstance,
+    stream: Stream,
+    events: dg.AssetKey,
+    under_way: AbstractSet[Window],
+    since_ns: int,
+    first: datetime,
 ) -> tuple[list[dg.AssetMaterialization], int]:
     """Materializations of the windows that were put into the lake at `since_ns` (unix nanoseconds) or later and that
-    Dagster does not know with this content; and until when everything has been looked at, for the next time."""
+    Dagster does not know with this content; and until when everything has been looked at, for the next time. `first`:
+    where the stream's partitions begin."""
     changed = []
     for path in stream.data.lake.windows(stream.name):
         with suppress(FileNotFoundError):
@@ -35,8 +42,8 @@ def adoptions(
     until = None
     for moment, path in sorted(entry for entry in changed if entry[0] >= since_ns)[:_LOOKED_AT]:
         window = hour_of(path)
-        if window in under_way:
-            # Its run will say so, or leave it to a later look.
+        if window in under_way or window.start < first:
+            # Its run will say so, or a later look: the partitions reach it when the definitions are loaded again.
             until = until or moment
             continue
         if len(found) == _AT_ONCE:

@@ -1,23 +1,31 @@
 """Sensors that tell people of runs that failed and of windows that are lost. How people are reached is `alerts`'s."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster import AssetRecordsFilter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from jetstream_pipeline.alerts.alert import Alert
 from jetstream_pipeline.alerts.deliver import deliver
+from jetstream_pipeline.alerts.errors import AlertError
 from jetstream_pipeline.alerts.targets import Targets
 from jetstream_pipeline.orchestration.catch_up import LOST
-from jetstream_pipeline.orchestration.metadata import ATTEMPT_TAG, STREAM_TAG
+from jetstream_pipeline.orchestration.metadata import STREAM_TAG
+from jetstream_pipeline.orchestration.under_way import RANGE_TAGS
 from jetstream_pipeline.streams.stream import Stream
 
 _INTERVAL_SEC = 60
 _AT_ONCE = 20
 _PARTITION_TAG = "dagster/partition"
 _RETRIED_TAG = "dagster/will_retry"
+_ASSET_JOB = "__ASSET_JOB"
+"""Dagster's name for the job of runs of a selection of assets."""
+_AGAIN_AFTER = timedelta(hours=24)
+_REMEMBERED = 500
+"""Failures that are not told again; a cursor is kept with each look."""
+_INSTANT = timedelta(microseconds=1)
 
 
 def alert_sensors(stream: Stream, events: dg.AssetKey) -> list[dg.SensorDefinition]:
@@ -32,45 +40,76 @@ def _sensor(stream: Stream, events: dg.AssetKey, way: str, targets: Targets) -> 
         name=f"{stream.name}_alerts_by_{way}",
         minimum_interval_seconds=_INTERVAL_SEC,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells people of runs that failed (not of their repetitions) and of windows that are lost.",
+        description="Tells people of runs that failed (once a day what fails again) and of windows that are lost.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        state = _State.read(context.cursor, datetime.now(UTC))
-        look = _Look(context.instance, stream, events, state)
-        alerts = [*look.failures(), *look.losses()]
-        # Where this fails the cursor stays, and the next look tells them again.
-        deliver(alerts, targets)
-        context.update_cursor(look.state.model_dump_json())
-        return dg.SkipReason(f"told {', '.join(targets.names)} of {len(alerts)} things" if alerts else "all is well")
+        look = _Look(context.instance, stream, events, context.cursor)
+        news = [(alert, look.state) for alert in look.news()]
+        state, said = look.state, f"told {', '.join(targets.names)} of {len(news)} things" if news else "all is well"
+        try:
+            deliver([alert for alert, _ in news], targets)
+        except AlertError as error:
+            # A look that fails is seen in the UI, and keeps no cursor: what it told would be told again.
+            if not error.settled:
+                raise
+            context.log.error(str(error))
+            state, said = news[error.settled - 1][1] if error.passing else state, str(error)
+        context.update_cursor(state.model_dump_json())
+        return dg.SkipReason(said)
 
     return sensor
 
 
 class _State(BaseModel):
-    """Until when runs were looked at (with those of that very moment), and observations."""
+    """Until when runs were looked at (with those of that very moment), and observations; which failures were told."""
+
+    model_config = ConfigDict(frozen=True)
 
     since: datetime
-    told: list[str] = []
+    told: tuple[str, ...] = ()
     seen: int | None = None
+    failures: dict[str, datetime] = {}
+    """When each was told last, by what failed and its window; those that are too old to matter are left out."""
 
-    @classmethod
-    def read(cls, cursor: str | None, now: datetime) -> "_State":
-        """What happened before the first look is nobody's news."""
-        return cls.model_validate_json(cursor) if cursor else cls(since=now)
+    def with_run(self, run_id: str, moment: datetime) -> "_State":
+        """The state when this run was looked at too."""
+        told = (*(self.told if moment == self.since else ()), run_id)
+        return self.model_copy(update={"since": moment, "told": told})
+
+    def with_failure(self, name: str) -> "_State":
+        """The state when this was told, now."""
+        kept = {other: at for other, at in self.failures.items() if other != name and self.since - at < _AGAIN_AFTER}
+        newest = list(kept.items())[-(_REMEMBERED - 1) :]
+        return self.model_copy(update={"failures": {**dict(newest), name: self.since}})
+
+    def is_told(self, name: str) -> bool:
+        return name in self.failures and self.since - self.failures[name] < _AGAIN_AFTER
 
 
 class _Look:
-    """One look at what happened; `state` is what it leaves to the next."""
+    """One look at what happened; `state` is what it leaves to the next, when all that it has yielded is told."""
 
-    def __init__(self, instance: dg.DagsterInstance, stream: Stream, events: dg.AssetKey, state: _State) -> None:
+    def __init__(self, instance: dg.DagsterInstance, stream: Stream, events: dg.AssetKey, cursor: str | None) -> None:
         self._instance = instance
         self._stream = stream
         self._events = events
-        self.state = state
+        self.state = _State.model_validate_json(cursor) if cursor else self._beginning()
 
-    def failures(self) -> Iterator[Alert]:
-        """The stream's runs that failed for good and are not a repetition of one that was told."""
-        filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=self.state.since)
+    def _beginning(self) -> _State:
+        """What happened before the first look is nobody's news."""
+        last = self._instance.fetch_observations(AssetRecordsFilter(self._events), limit=1).records
+        return _State(since=datetime.now(UTC), seen=last[0].storage_id if last else None)
+
+    def news(self) -> Iterator[Alert]:
+        """Failures, then losses, each in the order in which it came."""
+        yield from self._failures()
+        yield from self._losses()
+
+    def _failures(self) -> Iterator[Alert]:
+        """The stream's runs that failed for good, but for what was told of another run already."""
+        # Dagster's "after" is without the moment itself, which may have more runs than were looked at.
+        since = self.state.since - _INSTANT
+        filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
         records = self._instance.get_run_records(
             filters, limit=_AT_ONCE + len(self.state.told), order_by="update_timestamp", ascending=True
         )
@@ -78,18 +117,19 @@ class _Look:
             run, moment = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC)
             if run.run_id in self.state.told:
                 continue
-            self.state.told = [*(self.state.told if moment == self.state.since else []), run.run_id]
-            self.state.since = moment
-            if self._is_ours(run) and not _is_repeated(run):
+            self.state = self.state.with_run(run.run_id, moment)
+            name = self._name(run)
+            if self._is_ours(run) and run.tags.get(_RETRIED_TAG) != "true" and not self.state.is_told(name):
+                self.state = self.state.with_failure(name)
                 yield self._failure(run, moment)
 
-    def losses(self) -> Iterator[Alert]:
+    def _losses(self) -> Iterator[Alert]:
         """The windows that were found to be lost."""
         records = self._instance.fetch_observations(
             AssetRecordsFilter(self._events, after_storage_id=self.state.seen), limit=_AT_ONCE, ascending=True
         ).records
         for record in records:
-            self.state.seen = record.storage_id
+            self.state = self.state.model_copy(update={"seen": record.storage_id})
             observation = record.asset_observation
             if observation and observation.tags.get(LOST):
                 yield Alert(
@@ -106,21 +146,32 @@ class _Look:
             key.path[0] == self._stream.name for key in run.asset_selection or ()
         )
 
+    def _name(self, run: dg.DagsterRun) -> str:
+        """What failed, and its window: the same for the same work, whoever asked for it."""
+        ours = sorted(key.to_user_string() for key in run.asset_selection or () if key.path[0] == self._stream.name)
+        what = run.job_name
+        if ours and run.job_name.startswith(_ASSET_JOB):
+            what = f"{self._stream.name}_events" if ours == [self._events.to_user_string()] else ", ".join(ours)
+        return f"{what} {_window(run) or ''}".strip()
+
     def _failure(self, run: dg.DagsterRun, moment: datetime) -> Alert:
-        window = run.tags.get(_PARTITION_TAG)
         return Alert(
-            subject=f"{run.job_name if not run.asset_selection else self._stream.name} {window or ''} failed".strip(),
+            subject=f"{self._name(run)} failed",
             text=_reason(self._instance, run.run_id),
             stream=self._stream.name,
-            window=window,
+            window=_window(run),
             state="failed",
             run_id=run.run_id,
             time=moment,
         )
 
 
-def _is_repeated(run: dg.DagsterRun) -> bool:
-    return run.tags.get(_RETRIED_TAG) == "true" or int(run.tags.get(ATTEMPT_TAG, "1")) > 1
+def _window(run: dg.DagsterRun) -> str | None:
+    """A run's partition, or the range of its partitions; None where it has none."""
+    first, last = (run.tags.get(name) for name in RANGE_TAGS)
+    if first and last:
+        return first if first == last else f"{first} to {last}"
+    return run.tags.get(_PARTITION_TAG)
 
 
 def _reason(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -23,7 +23,9 @@ _INTERVAL_SEC = 10
 class BackfillConfig(dg.Config):
     """Which hours, and how many of them in one run. As it stands: what is missing, a day in each run."""
 
-    first: str = Field("", description="The first hour, UTC: 2026-01-31-14:00. Empty: the stream's first.")
+    first: str = Field(
+        "", description="The first hour, UTC: 2026-01-31-14:00. Empty: the stream's first, or what hosts still have."
+    )
     last: str = Field("", description="The last hour, UTC. Empty: the newest that has settled.")
     windows_per_run: int = Field(
         24, ge=1, le=24 * 31, description="1: a run for each window. More: runs over ranges, each window still its own."
@@ -80,7 +82,7 @@ def planned_spans(stream: Stream, config: BackfillConfig, now: datetime) -> list
     """The hours of each run; InvalidInput where they are none, or not of the stream, or not past."""
     start = stream.first_hour(now)
     known = settled(start, now, stream.settings.settle)
-    first = parse_time(config.first) if config.first else start
+    first = parse_time(config.first) if config.first else max(start, stream.beginning(now))
     last = parse_time(config.last) if config.last else (known[-1].start if known else start)
     asked = list(hours(first, Window.hour(last).end))
     if unknown := [window for window in (asked[0], asked[-1]) if window not in known]:

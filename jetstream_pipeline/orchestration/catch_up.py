@@ -66,7 +66,7 @@ def catch_up_sensor(stream: Stream, events: dg.AssetKey, job: Any) -> dg.SensorD
         under_way = windows_under_way(context.instance, context.repository_def, events, job.name)
         _open_pool(context.instance, stream)
         look = _Look(stream, events, state, datetime.now(UTC), first)
-        adopted, look.state.adopted_ns = adoptions(context.instance, stream, events, under_way, state.adopted_ns)
+        adopted, look.state.adopted_ns = adoptions(context.instance, stream, events, under_way, state.adopted_ns, first)
         planned = look.plan(under_way)
         requests = list(look.requests(planned))
         happened: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation]
@@ -96,7 +96,7 @@ class _Look:
         stream, settings = self._stream, self._stream.settings
         attempts = {Window.from_key(key): Attempt(ask.number, ask.at) for key, ask in self.state.asked.items()}
         return plan(
-            self._first,
+            max(self._first, stream.beginning(self._now)),
             self._now,
             Known(stream.data.lake.whole(stream.name), under_way, attempts),
             settle=settings.settle,

@@ -130,7 +130,7 @@ def _standing(stream: Stream, now: datetime) -> Plan:
     """What is missing, whoever is at it."""
     known = Known(stream.data.lake.whole(stream.name), frozenset(), {})
     settings = stream.settings
-    return plan(stream.first_hour(now), now, known, settle=settings.settle, look_back=settings.look_back, most=0)
+    return plan(stream.beginning(now), now, known, settle=settings.settle, look_back=settings.look_back, most=0)
 
 
 def stream_checks(stream: Stream, events: dg.AssetKey, planned: Plan, now: datetime) -> list[dg.AssetCheckEvaluation]:

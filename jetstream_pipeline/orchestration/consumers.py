@@ -18,11 +18,10 @@ from jetstream_pipeline.window import Window
 _RUN_CONTENT_TAG = "jetstream/content"
 _RUN_KEY_TAG = "dagster/run_key"
 _PENDING = 50
-"""Windows that a consumer has asked for and not consumed; those beyond wait their turn."""
+"""Windows that a consumer has asked for once and not consumed; those beyond wait their turn."""
 _INTERVAL_SEC = 10
-_ATTEMPTS = 8
 _FIRST_PAUSE_SEC = 60.0
-_LONGEST_PAUSE_SEC = 3600.0
+_LONGEST_PAUSE_SEC = 24 * 3600.0
 
 
 def consumer_asset(
@@ -58,8 +57,8 @@ def consumer_sensor(
 ) -> tuple[dg.SensorDefinition, Any]:
     """The job `<stream>_<name>` over `assets`, and the sensor that runs it once for every new content of a window.
 
-    What failed is asked for again, after pauses that double, eight times in all; other windows are not held up by it,
-    nor other consumers. The state is in the cursor and in the runs' tags.
+    What failed is asked for again, after pauses that double up to a day; other windows are not held up by it, nor other
+    consumers. The state is in the cursor and in the runs' tags.
     """
     job = dg.define_asset_job(
         f"{stream.name}_{name}",
@@ -82,7 +81,7 @@ def consumer_sensor(
         return dg.SensorResult(
             run_requests=requests,
             cursor=look.state.model_dump_json(),
-            skip_reason=None if requests else "no new window",
+            skip_reason=None if requests else look.state.told,
         )
 
     return sensor, job
@@ -105,7 +104,7 @@ class _Pending(BaseModel):
 
     @property
     def due_at(self) -> float:
-        return self.asked_at + min(_FIRST_PAUSE_SEC * 2 ** (self.attempt - 1), _LONGEST_PAUSE_SEC)
+        return self.asked_at + min(_FIRST_PAUSE_SEC * 2 ** min(self.attempt - 1, 20), _LONGEST_PAUSE_SEC)
 
 
 class _State(BaseModel):
@@ -113,6 +112,12 @@ class _State(BaseModel):
 
     seen: int | None = None
     pending: dict[str, _Pending] = {}
+
+    @property
+    def told(self) -> str:
+        """What there is to say where nothing is asked for."""
+        failed = [partition for partition, pending in self.pending.items() if pending.attempt > 1]
+        return f"no new window; {len(failed)} failed and wait: {', '.join(failed[:5])}" if failed else "no new window"
 
     @classmethod
     def read(cls, cursor: str | None) -> Self:
@@ -129,7 +134,7 @@ class _Look:
         self.state = state
 
     def again(self) -> Iterator[dg.RunRequest]:
-        """Requests for what was asked for and failed; what succeeded, or failed too often, is pending no more."""
+        """Requests for what was asked for and failed; what succeeded is pending no more."""
         runs = self._runs_by_key()
         for partition, pending in list(self.state.pending.items()):
             run = runs.get(pending.run_key(partition))
@@ -138,13 +143,11 @@ class _Look:
             elif run and not run.is_finished:
                 continue
             elif pending.due_at <= self._now:
-                del self.state.pending[partition]
-                if pending.attempt < _ATTEMPTS:
-                    yield self._ask(partition, pending.content, pending.storage_id, pending.attempt + 1)
+                yield self._ask(partition, pending.content, pending.storage_id, pending.attempt + 1)
 
     def new(self, events: dg.AssetKey, partitions: dg.PartitionsDefinition) -> Iterator[dg.RunRequest]:
         """Requests for windows whose content is another one than that consumed last, oldest materialization first."""
-        room = _PENDING - len(self.state.pending)
+        room = _PENDING - sum(pending.attempt == 1 for pending in self.state.pending.values())
         if room <= 0:
             return
         records = self._instance.fetch_materializations(

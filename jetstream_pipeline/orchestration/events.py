@@ -19,10 +19,14 @@ from jetstream_pipeline.orchestration.metadata import (
     window_metadata,
 )
 from jetstream_pipeline.orchestration.partitions import hourly, windows_of
+from jetstream_pipeline.orchestration.pools import pool_of
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window
+
+_RETRY_TAG = "dagster/retry_number"
+"""Dagster's tag of the runs that it starts again by itself."""
 
 Event = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckResult
 
@@ -34,8 +38,7 @@ def events_key(stream: Stream) -> dg.AssetKey:
 def pool(stream: Stream) -> str:
     """The pool of the host that a stream asks first. Its limit is how many windows are replayed from there at once;
     each of them begins with another of the stream's hosts as long as there is a free one."""
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in stream.hosts[0].name)
-    return f"jetstream_{name}"
+    return pool_of(stream.hosts[0])
 
 
 def events_asset(stream: Stream) -> dg.AssetsDefinition:
@@ -141,7 +144,9 @@ class _Replaying:
 
 
 def _began(context: dg.AssetExecutionContext) -> datetime:
-    """When the run was asked for, or the one that it is a retry of: what became whole since needs no second replay."""
+    """When the run was asked for, or the one that Dagster tries again with it: what became whole since needs no second
+    replay. What a person executes again is replayed."""
     run = context.run
-    record = context.instance.get_run_record_by_id(run.root_run_id or run.run_id)
+    first = run.root_run_id if _RETRY_TAG in run.tags else None
+    record = context.instance.get_run_record_by_id(first or run.run_id)
     return record.create_timestamp if record else datetime.now(UTC)

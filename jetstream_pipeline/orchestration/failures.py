@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.orchestration.metadata import ATTEMPT_TAG
 
 RETRIES = 3
 _FIRST_PAUSE_SEC = 30.0
@@ -20,8 +21,9 @@ def failure(
     context: Context, text: str, *, passing: bool, metadata: Mapping[str, dg.MetadataValue] | None = None
 ) -> dg.Failure | dg.RetryRequested:
     """What a step raises: a request to be tried again, after pauses that double, for what may pass; otherwise, and
-    after the last attempt, a failure that says what happened. A step without a retry policy is not retried for more."""
-    if passing and context.retry_number < RETRIES:
+    after the last attempt, a failure that says what happened. What a sensor asked for is not tried again here: the
+    sensor asks again, and no run waits in the place of others until then."""
+    if passing and ATTEMPT_TAG not in context.run.tags and context.retry_number < RETRIES:
         context.log.warning(f"{text}; trying again")
         pause = _FIRST_PAUSE_SEC * 2**context.retry_number * random.uniform(0.5, 1.0)
         return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=pause)

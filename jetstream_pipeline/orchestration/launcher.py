@@ -23,13 +23,14 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Not found where the code server that began the run is gone; otherwise the server itself watches it."""
+        """Not found where the code server that began the run is gone; otherwise the server itself watches it.
+
+        A run may outlive its server: it is given up all the same, and whoever takes its place waits for the window.
+        """
         address = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
         if not address or _answers(address.get("socket"), address.get("host"), address.get("port")):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(
-            WorkerStatus.NOT_FOUND, "the code server that began the run is gone, and it with it"
-        )
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that began the run is gone")
 
 
 def _answers(path: str | None, host: str | None, port: int | None) -> bool:

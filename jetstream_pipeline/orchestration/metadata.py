@@ -87,12 +87,12 @@ def window_metadata(summary: WindowSummary, path: Path | None = None) -> Metadat
 
 
 def _shares(summary: WindowSummary) -> Metadata:
-    """The largest collections' shares of the events, in percent; those of our own tables come first to the plots."""
+    """The largest collections' shares of the events, in percent."""
     counts = sorted(summary.counts_by_collection.items(), key=lambda item: -item[1])
     return {
-        f"percent {name.rsplit('.', 1)[-1]}": dg.MetadataValue.float(round(100 * count / summary.events, 2))
+        f"percent {name.removeprefix('app.bsky.')}": dg.MetadataValue.float(round(100 * count / summary.events, 2))
         for name, count in counts[:_SHARES]
-        if name.startswith("app.bsky.")
+        if name
     }
 
 

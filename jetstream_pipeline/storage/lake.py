@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -66,12 +67,15 @@ class Lake:
         """The windows that are whole."""
         return {hour_of(path) for path in self.windows(stream)}
 
-    def oldest_day(self, stream: str) -> datetime | None:
-        """The first day of which there is any window, whole or not; its midnight, UTC."""
+    def oldest_hour(self, stream: str) -> datetime | None:
+        """The start of the oldest window, whole or not."""
         root = self.root / check_name(stream)
-        paths = [path for name in (EVENTS, INCOMPLETE) for path in (root / name).glob(f"{ANY_HOUR}/{EVENTS}.parquet")]
-        oldest = min(filter(is_of_an_hour, paths), key=lambda path: path.parts[-3:], default=None)
-        return hour_of(oldest).start.replace(hour=0) if oldest else None
+        days = sorted((path for name in (EVENTS, INCOMPLETE) for path in (root / name).glob("date=*")), key=_day)
+        for _, folders in itertools.groupby(days, _day):
+            paths = (path for folder in folders for path in folder.glob(f"hour=*/{EVENTS}.parquet"))
+            if starts := [hour_of(path).start for path in filter(is_of_an_hour, paths)]:
+                return min(starts)
+        return None
 
     def streams(self) -> list[str]:
         if not self.root.is_dir():
@@ -86,3 +90,7 @@ class Lake:
             if folder.is_dir() and next(folder.glob(f"{ANY_HOUR}/{name}.parquet"), None):
                 found.append(folder.name)
         return found
+
+
+def _day(folder: Path) -> str:
+    return folder.name

@@ -11,19 +11,23 @@ from datetime import datetime, timedelta
 from jetstream_pipeline.connector.connector import JetstreamConnector
 from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.replay.reading import Progress as WindowProgress
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
-from jetstream_pipeline.window import Window, hours, parse_time, to_us
+from jetstream_pipeline.window import Window, from_us, hours, parse_time, to_us
 
 PREFIX = "ad_hoc_"
 """What the names of such queues and streams begin with, and no other's."""
 
 _SINCE = timedelta(minutes=10)
 _BEFORE_NOW = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+_EARLIEST = from_us(FIRST_TIME_CURSOR)
+"""Hosts take what is earlier for something else than a time."""
 
 
 def interval(start: str, end: str, now: datetime) -> tuple[datetime, datetime]:
@@ -31,8 +35,19 @@ def interval(start: str, end: str, now: datetime) -> tuple[datetime, datetime]:
 
     InvalidInput where they are none, or in the wrong order, or not past.
     """
-    until = parse_time(end) if end else now - _BEFORE_NOW
-    since = parse_time(start) if start else until - _SINCE
+    return _interval(start, end, now, now - _BEFORE_NOW, _SINCE)
+
+
+def settled_hours(start: str, end: str, now: datetime, settle: timedelta) -> tuple[datetime, datetime]:
+    """As `interval`; where empty: to the end of the last hour that ended `settle` ago, from an hour before the end."""
+    return _interval(start, end, now, Window.hour(now - settle).start, _HOUR)
+
+
+def _interval(start: str, end: str, now: datetime, latest: datetime, length: timedelta) -> tuple[datetime, datetime]:
+    until = parse_time(end) if end else latest
+    since = parse_time(start) if start else until - length
+    if since < _EARLIEST:
+        raise InvalidInput(f"the start {since:%Y-%m-%d %H:%M:%S} is not a time of this network; it began in 2022")
     if since >= until:
         raise InvalidInput(f"the end {until:%Y-%m-%d %H:%M:%S} is not after the start {since:%Y-%m-%d %H:%M:%S} (UTC)")
     if until > now:
@@ -63,7 +78,8 @@ class AdHoc:
         """The interval's events into a queue, each once, within so many seconds (0: however long it takes). Done again,
         they enter it again.
 
-        `end_cursor_reached` says whether all of the interval came; errors as `JetstreamConnector`.
+        All of the interval came where `end_cursor_reached` is true and there are no `gaps`; errors as
+        `JetstreamConnector`.
         """
         connector = JetstreamConnector(self.full_name, batch_size=1000, data_dir=self.settings.data_dir)
         return asyncio.run(

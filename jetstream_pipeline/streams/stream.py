@@ -119,15 +119,20 @@ class Stream:
             return read_summary(path) if path.exists() else None
         return None
 
-    def first_hour(self, now: datetime | None = None) -> datetime:
-        """Where the stream begins: `start`, or JETSTREAM_FIRST_HOUR, or the day before yesterday, or the day of the
-        oldest window in the lake where that is earlier: it never moves beyond what may be asked for."""
+    def beginning(self, now: datetime) -> datetime:
+        """The first hour that is to be there: `start`, or JETSTREAM_FIRST_HOUR, or the oldest that hosts may still have
+        or that the lake has."""
         given = self.start or self.settings.first_hour
-        if given:
+        recent = Window.hour(now - self.settings.look_back).end
+        return given or min(self.data.lake.oldest_hour(self.name) or recent, recent)
+
+    def first_hour(self, now: datetime | None = None) -> datetime:
+        """The first hour that can be asked for: the beginning where that is given; otherwise it lies before that, by
+        days, so that what is asked for can be for as long as it takes."""
+        now = now or datetime.now(UTC)
+        if given := self.start or self.settings.first_hour:
             return given
-        recent = (now or datetime.now(UTC)) - _DAYS_BEFORE
-        oldest = self.data.lake.oldest_day(self.name)
-        return min(oldest or recent, recent).replace(hour=0, minute=0, second=0, microsecond=0)
+        return min(self.beginning(now), now - _DAYS_BEFORE).replace(hour=0, minute=0, second=0, microsecond=0)
 
     def _options(self) -> Options:
         settings = self.settings

@@ -44,6 +44,13 @@ def test_both_that_fail_are_named(hook: Hook, mailbox: Mailbox) -> None:
     )
 
 
+def test_how_far_all_came_is_how_far_the_last_came(hook: Hook, mailbox: Mailbox) -> None:
+    hook.statuses, mailbox.answers = [200, 500], {"DATA": "554 no"}
+    with pytest.raises(AlertError) as error:
+        deliver([alert("one"), alert("two")], both(hook, mailbox))
+    assert error.value.settled == 0
+
+
 def test_no_alert_and_no_target_are_nothing_to_do(hook: Hook, mailbox: Mailbox) -> None:
     deliver([], both(hook, mailbox))
     deliver([alert()], Targets())

@@ -24,11 +24,12 @@ def to(box: Mailbox, scheme: str = "smtp", host: str = "127.0.0.1", login: tuple
     return Targets.parse("", f"{YOU}, {THEY}", f"{scheme}://{user}{host}:{box.port}", ME)
 
 
-def failure(targets: Targets) -> str:
+def failure(targets: Targets, settled: int = 0) -> str:
     with pytest.raises(AlertError) as error:
         deliver([alert()], targets)
     assert targets.mail
-    assert error.value.passing
+    assert error.value.settled == settled
+    assert error.value.passing == (not settled)
     assert error.value.failed == (targets.mail.name,)
     text = str(error.value)
     assert PASSWORD not in text
@@ -98,7 +99,7 @@ def test_no_text_becomes_a_command(mailbox: Mailbox, text: str) -> None:
 
 def test_a_recipient_who_is_refused_is_named_and_the_others_are_told(mailbox: Mailbox) -> None:
     mailbox.refused = (THEY,)
-    assert failure(to(mailbox)) == f"refused {THEY} (550 nobody here)"
+    assert failure(to(mailbox), settled=1) == f"refused {THEY} (550 nobody here)"
     assert mailbox.recipients == [[YOU]]
     mailbox.refused = (YOU, THEY)
     assert failure(to(mailbox)) == f"refused {YOU} (550 nobody here); refused {THEY} (550 nobody here)"

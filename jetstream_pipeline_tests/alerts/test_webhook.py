@@ -22,10 +22,11 @@ def to(hook: Hook, scheme: str = "http", host: str = "127.0.0.1") -> Targets:
     return Targets.parse(webhook=f"{scheme}://{host}:{hook.port}{PATH}")
 
 
-def failure(hook: Hook) -> str:
+def failure(hook: Hook, settled: int = 0) -> str:
     with pytest.raises(AlertError) as error:
         deliver(ALERTS, to(hook))
-    assert error.value.passing
+    assert error.value.settled == settled
+    assert error.value.passing == (settled < len(ALERTS))
     assert error.value.failed == ("webhook http://127.0.0.1",)
     assert SECRET not in str(error.value)
     return str(error.value).removeprefix("not everybody could be told of what happened: webhook http://127.0.0.1: ")
@@ -67,16 +68,30 @@ def test_texts_of_strangers_arrive(hook: Hook) -> None:
     assert hook.subjects == ["? \x00 \x1b[31m 🌍"]
 
 
-def test_an_alert_that_is_refused_does_not_keep_the_others(hook: Hook) -> None:
+def test_an_alert_that_is_refused_is_settled_and_does_not_keep_the_others(hook: Hook) -> None:
     hook.statuses = [200, 400, 200]
-    assert failure(hook) == "answered 400; 1 of 3 alerts are untold"
+    assert failure(hook, settled=3) == "answered 400; dropped for good: two"
     assert hook.subjects == ["one", "two", "three"]
+
+
+def test_of_many_that_are_refused_some_are_named_in_one_line(hook: Hook) -> None:
+    hook.statuses = [404]
+    with pytest.raises(AlertError) as error:
+        deliver([alert("a\nb\x1b" + "x" * 500), *ALERTS, alert("four")], to(hook))
+    assert str(error.value).endswith(": " + (r"a\nb\x1b" + "x" * 500)[:120] + ", one, two and 2 more")
+    assert error.value.settled == 5
+
+
+def test_what_is_refused_before_a_server_cannot_is_told_too(hook: Hook) -> None:
+    hook.statuses = [400, 503]
+    assert failure(hook, settled=1) == "answered 400; dropped for good: one; answered 503; 2 of 3 alerts are untold"
+    assert hook.subjects == ["one", "two"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_server_that_cannot_is_left_alone(hook: Hook, status: int) -> None:
     hook.statuses = [204, status]
-    assert failure(hook) == f"answered {status}; 2 of 3 alerts are untold"
+    assert failure(hook, settled=1) == f"answered {status}; 2 of 3 alerts are untold"
     assert hook.subjects == ["one", "two"]
 
 

@@ -37,7 +37,7 @@ def chromium() -> Path:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
     with subprocess.Popen(_COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -57,10 +57,11 @@ def demo(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     assert (process.returncode, rest.strip()) == (0, "Ended; nothing is left running.")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ui(
     chromium: Path, demo: Demo, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DagsterUI]:
+    # It keeps an event loop running in this thread, in whose way tests of other modules would be.
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,

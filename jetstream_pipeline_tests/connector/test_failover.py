@@ -21,17 +21,27 @@ from jetstream_pipeline_tests.connector.events import by_repository, identity, s
 pytestmark = pytest.mark.usefixtures("impatient")
 
 _NETWORK = Network(seed=12, rate=100)
+_SMALL = Network(seed=12, rate=10)
 _HOUR = 3_600
 _START = 1_000_000 * ((int(time.time()) - 5 * _HOUR) // (24 * _HOUR) * 24 + 3) * _HOUR
 """Three in the morning, when the network is quiet: a rewind by time must not be longer than a connection."""
 _AHEAD = Witness(offset=timedelta(seconds=12), jitter=timedelta(seconds=1), seq_offset=5_000_000, seed=1)
 _BEHIND = Witness(offset=timedelta(seconds=-14), jitter=timedelta(seconds=1), seq_offset=900_000, seed=2)
+_POST = "app.bsky.feed.post"
+_MINUTE = 60_000_000
+_AN_HOUR_AGO = 1_000_000 * (int(time.time()) - _HOUR)
 _DOWN = (Refuse(503),) * 1000
 
 
-def host(stack: ExitStack, *script: Fault | None, witness: Witness | None = None, **options: Any) -> Simulator:
+def host(
+    stack: ExitStack,
+    *script: Fault | None,
+    network: Network = _NETWORK,
+    witness: Witness | None = None,
+    **options: Any,
+) -> Simulator:
     witness = witness or Witness()
-    return stack.enter_context(running(Simulator(_NETWORK, witness=witness, faults=Faults(script=script), **options)))
+    return stack.enter_context(running(Simulator(network, witness=witness, faults=Faults(script=script), **options)))
 
 
 def listen(
@@ -142,6 +152,84 @@ def test_what_a_host_no_longer_has_is_told(stack: ExitStack, tmp_path: Path, wir
     notes.clear()
     listen(JetstreamConnector(data_dir=tmp_path, wire=wire), [host(stack)], 10, notes=notes)
     assert not notes
+
+
+def listen_to_the_past(
+    folder: Path, hosts: list[Simulator], wire: str | None, **options: Any
+) -> tuple[Statistics, Any]:
+    """Ten minutes of posts that ended an hour ago."""
+    connector = JetstreamConnector(data_dir=folder, wire=wire)
+    options = {"cursor": _AN_HOUR_AGO - 10 * _MINUTE, "end_timestamp": _AN_HOUR_AGO, **options}
+    addresses = [one.address for one in hosts]
+    statistics = asyncio.run(connector.listen_until_count(addresses, [_POST], 0, 60, **options))
+    return statistics, [identity(record) for record in stored(connector.queue)]
+
+
+def posts(since_us: int, until_us: int) -> list[Any]:
+    events = _SMALL.events(since_us, until_us)
+    return simulated(event for event in events if event.collection in (None, _POST))
+
+
+@pytest.mark.parametrize("wire", ["v1", "v2"])
+def test_what_no_host_has_any_more_of_the_past_is_a_gap(stack: ExitStack, tmp_path: Path, wire: str) -> None:
+    shorter, longer = (
+        host(stack, network=_SMALL, lookback=timedelta(minutes=62)),
+        host(stack, network=_SMALL, lookback=timedelta(minutes=65)),
+    )
+    statistics, found = listen_to_the_past(tmp_path, [shorter, longer], wire)
+    (gap,) = statistics.gaps
+    assert gap.startswith(f"{longer.address.removeprefix('ws://')}'s history begins at ")
+    assert statistics.end_cursor_reached
+    assert statistics.records_stored == len(found) > 0
+    assert found == posts(_AN_HOUR_AGO - 10 * _MINUTE, _AN_HOUR_AGO)[-len(found) :]
+
+
+@pytest.mark.parametrize("wire", ["v1", "v2"])
+def test_a_host_that_has_all_of_the_past_is_found(stack: ExitStack, tmp_path: Path, wire: str) -> None:
+    hosts = [host(stack, network=_SMALL, lookback=timedelta(minutes=65)), host(stack, network=_SMALL)]
+    statistics, found = listen_to_the_past(tmp_path, hosts, wire)
+    assert statistics.gaps == ()
+    assert statistics.hosts == (hosts[1].address.removeprefix("ws://"),)
+    assert found == posts(_AN_HOUR_AGO - 10 * _MINUTE, _AN_HOUR_AGO)
+
+
+def test_a_gap_is_told_though_another_host_is_down(stack: ExitStack, tmp_path: Path) -> None:
+    hosts = [host(stack, network=_SMALL, lookback=timedelta(minutes=65)), host(stack, *_DOWN, network=_SMALL)]
+    statistics, found = listen_to_the_past(tmp_path, hosts, None)
+    assert statistics.end_cursor_reached
+    assert len(statistics.gaps) == 1
+    assert found
+
+
+@pytest.mark.parametrize("wire", ["v1", "v2"])
+def test_the_end_is_seen_though_nothing_passes_the_filter(stack: ExitStack, tmp_path: Path, wire: str) -> None:
+    statistics, found = listen_to_the_past(
+        tmp_path, [host(stack, network=_SMALL)], wire, wanted_dids=["did:plc:nobody"]
+    )
+    assert statistics.end_cursor_reached
+    assert (statistics.records_stored, statistics.gaps, found) == (0, (), [])
+
+
+def test_so_many_of_the_past_are_so_many_that_pass_the_filter(stack: ExitStack, tmp_path: Path) -> None:
+    connector = JetstreamConnector(data_dir=tmp_path)
+    options = {"kinds": ["commit"], "cursor": _AN_HOUR_AGO - 10 * _MINUTE, "end_timestamp": _AN_HOUR_AGO}
+    statistics = asyncio.run(
+        connector.listen_until_count(host(stack, network=_SMALL).address, [_POST], 90, 60, **options)
+    )
+    assert statistics.target_reached
+    assert not statistics.end_cursor_reached
+    assert [record.collection for record in stored(connector.queue)] == [_POST] * 90
+
+
+def test_what_has_not_passed_is_a_stream_as_any_other(stack: ExitStack, tmp_path: Path) -> None:
+    """The nearest host serves, whatever it lacks."""
+    hosts = [host(stack, lookback=timedelta(minutes=30)), host(stack)]
+    connector = JetstreamConnector(data_dir=tmp_path)
+    addresses = [one.address for one in hosts]
+    options = {"cursor": _START, "end_timestamp": 1_000_000 * (int(time.time()) + _HOUR)}
+    statistics = asyncio.run(connector.listen_until_count(addresses, [], 10, 60, **options))
+    assert statistics.hosts == (hosts[0].address.removeprefix("ws://"),)
+    assert statistics.gaps == ()
 
 
 def test_a_retired_dictionary_is_replaced_and_the_stream_stays_compressed(stack: ExitStack, tmp_path: Path) -> None:

@@ -92,12 +92,15 @@ class Driver:
         )
 
     def again(self, run_id: str) -> bool:
-        """Whether the same run succeeds as a retry of the one that failed or died."""
+        """Whether the same run succeeds as Dagster's retry of the one that failed or died."""
         first = self.instance.get_run_by_id(run_id)
         assert first
         job = self.definitions.resolve_job_def(first.job_name)
         run = self.instance.create_run_for_job(
-            job, tags=first.tags, root_run_id=first.root_run_id or run_id, parent_run_id=run_id
+            job,
+            tags={**first.tags, "dagster/retry_number": "1"},
+            root_run_id=first.root_run_id or run_id,
+            parent_run_id=run_id,
         )
         return execute_run(InMemoryJob(job), run, self.instance).success
 

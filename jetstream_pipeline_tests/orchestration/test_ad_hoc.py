@@ -103,7 +103,7 @@ def test_the_name_always_says_where_it_came_from(settings: Settings, name: str, 
 
 def test_into_a_stream_gives_whole_hours_and_keeps_out_of_the_scheduled_ones(settings: Settings) -> None:
     first = Window.hour(PAST.start - timedelta(hours=1))
-    result = launch(settings, start=first.key, end=PAST.end.isoformat(), into="STREAM", collections=[LIKE])
+    result = launch(settings, start=first.key, end=PAST.end.isoformat(), into="stream", collections=[LIKE])
     assert result.success
     lake = DataDirectory(settings.data_dir).lake
     assert lake.streams() == ["ad_hoc_replay"]
@@ -118,14 +118,59 @@ def test_into_a_stream_gives_whole_hours_and_keeps_out_of_the_scheduled_ones(set
     assert not (settings.data_dir / "queues").exists()
 
 
+def test_into_a_stream_without_times_gives_the_last_settled_hour(settings: Settings) -> None:
+    before = datetime.now(UTC)
+    assert launch(settings, into="stream").success
+    after = datetime.now(UTC)
+    (window,) = DataDirectory(settings.data_dir).lake.whole("ad_hoc_replay")
+    assert before - timedelta(hours=1) < window.end + settings.settle <= after
+
+
+def test_it_waits_in_the_pool_of_the_first_host(data: DataDirectory) -> None:
+    settings = Settings(data_dir=data.root, hosts=("jetstream1.us-east.bsky.network", "us-west"))
+    assert ad_hoc_job(settings).get_node_named("replay").definition.pools == {
+        "jetstream_jetstream1_us_east_bsky_network"
+    }
+
+
 def test_an_incomplete_hour_fails_the_run_and_the_others_are_there(data: DataDirectory) -> None:
     lookback = datetime.now(UTC) - PAST.start + timedelta(minutes=30)
     first = Window.hour(PAST.start - timedelta(hours=1))
     with running(Simulator(NETWORK, lookback=lookback)) as short:
         settings = Settings(data_dir=data.root, hosts=(short.address,))
-        result = launch(settings, start=first.key, end=PAST.end.isoformat(), into="STREAM")
+        result = launch(settings, start=first.key, end=PAST.end.isoformat(), into="stream")
     assert failure_of(result).startswith(f"{first} is truncated: ")
     assert data.lake.whole("ad_hoc_replay") == {PAST}
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_what_hosts_no_longer_have_fails_the_run_and_what_came_stays(data: DataDirectory, v2: bool) -> None:
+    end = PAST.start + timedelta(minutes=20)
+    lookback = datetime.now(UTC) - PAST.start - timedelta(minutes=10)
+    with running(Simulator(NETWORK, lookback=lookback, v2=v2)) as short:
+        settings = Settings(data_dir=data.root, hosts=(short.address,))
+        said = failure_of(launch(settings, start=PAST.key, end=end.isoformat()))
+    assert said.startswith(f"only a part of {PAST.start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC is in ad_hoc")
+    assert (
+        f"{short.address.removeprefix('ws://')}'s history begins at {PAST.start + timedelta(minutes=10):%F %H}" in said
+    )
+    assert "\n" not in said
+    found = queued(settings)
+    assert found
+    everything = simulated(events(PAST.start, end, POST))
+    assert found == everything[-len(found) :]
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_what_is_long_gone_fails_the_run_and_says_from_where_on_there_is_something(
+    data: DataDirectory, v2: bool
+) -> None:
+    with running(Simulator(NETWORK, lookback=timedelta(hours=1), v2=v2)) as short:
+        settings = Settings(data_dir=data.root, hosts=(short.address,))
+        said = failure_of(launch(settings, end="2020-01-01"))
+    assert said.startswith("nothing of 2019-12-31 23:50:00 to 2020-01-01 00:00:00 UTC is in ad_hoc_replay: ")
+    assert f"'s history begins at {datetime.now(UTC):%Y}-" in said
+    assert queued(settings) == []
 
 
 def test_not_reaching_the_end_fails_the_run_and_says_what_to_do(
@@ -213,8 +258,8 @@ def test_every_field_explains_itself_and_has_a_default(settings: Settings) -> No
         ({"name": ""}, "'' cannot name a queue or stream"),
         ({"max_minutes": -1.0}, "max_minutes=-1.0: write minutes"),
         ({"max_minutes": float("nan")}, "max_minutes=nan"),
-        ({"into": "STREAM"}, "not on the hour"),
-        ({"into": "STREAM", "hosts": ["http://a"]}, "'http://a' is not a host"),
+        ({"into": "stream", **span()}, "not on the hour"),
+        ({"into": "stream", "hosts": ["http://a"]}, "'http://a' is not a host"),
     ],
 )
 def test_a_bad_value_is_one_line_and_not_tried_again(settings: Settings, config: dict[str, Any], words: str) -> None:
@@ -223,7 +268,7 @@ def test_a_bad_value_is_one_line_and_not_tried_again(settings: Settings, config:
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("config", [{"into": "LAKE"}, {"collection": [POST]}, {"dids": "did:plc:a"}])
+@pytest.mark.parametrize("config", [{"into": "lake"}, {"into": "QUEUE"}, {"collection": [POST]}, {"dids": "did:plc:a"}])
 def test_what_is_no_configuration_is_not_launched(settings: Settings, config: dict[str, Any]) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError):
         launch(settings, **config)

@@ -36,10 +36,11 @@ class Adopting:
     def __init__(self, dagster: Driver) -> None:
         self.dagster = dagster
         self.since = 0
+        self.first = HOUR.start
 
     def look(self, *under_way: Window) -> list[str | None]:
         instance = self.dagster.instance
-        found, self.since = adoptions(instance, self.dagster.stream, EVENTS, set(under_way), self.since)
+        found, self.since = adoptions(instance, self.dagster.stream, EVENTS, set(under_way), self.since, self.first)
         for materialization in found:
             instance.report_runless_asset_event(materialization)
         return [materialization.partition for materialization in found]
@@ -125,6 +126,16 @@ def test_what_a_run_is_at_is_told_by_the_run_or_afterwards(dagster: Driver) -> N
     assert adopting.look(SECOND) == [FIRST.key, THIRD.key]
     assert adopting.look(SECOND) == []
     assert adopting.look() == [SECOND.key]
+
+
+def test_a_window_before_the_partitions_waits_until_they_reach_it(dagster: Driver) -> None:
+    adopting = Adopting(dagster)
+    early = Window.hour(HOUR.start - timedelta(days=5))
+    for window in (early, FIRST):
+        put(dagster, window, 1)
+    assert adopting.look() == [FIRST.key]
+    adopting.first = early.start
+    assert adopting.look() == [early.key]
 
 
 def test_the_sensor_leaves_a_window_to_the_run_that_is_at_it(dagster: Driver) -> None:

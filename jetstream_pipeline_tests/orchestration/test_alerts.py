@@ -1,19 +1,21 @@
 """People are told of what failed and of what is lost: once, of all of it, and by each way on its own."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import freeze_time
 
 from jetstream_pipeline.alerts.errors import AlertError
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.orchestration import alerts
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.alerts.receivers import Hook, Mailbox, hook, mailbox
-from jetstream_pipeline_tests.orchestration.driving import EVENTS, Driver, declared, hours_ago
+from jetstream_pipeline_tests.orchestration.driving import EVENTS, RANGE, Driver, declared, hours_ago
 from jetstream_pipeline_tests.windows import store
 
 BY_WEBHOOK, BY_MAIL = "network_alerts_by_webhook", "network_alerts_by_mail"
@@ -83,16 +85,180 @@ def test_what_failed_before_the_first_look_is_no_news(
     assert told(hook) == []
 
 
-@pytest.mark.parametrize("tags", [{"jetstream/attempt": "2"}, {"dagster/will_retry": "true"}])
-def test_repetitions_are_not_told(
-    tags: dict[str, str], data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+def watched(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> Driver:
+    """A stream whose alerts the hook gets, after the sensor's first look."""
+    driver = Driver(declared(data, first=hours_ago(30), alert_webhook=address(hook)), instance)
+    driver.look(BY_WEBHOOK)
+    return driver
+
+
+OURS = {"jetstream/stream": "network"}
+
+
+def run_failed(driver: Driver, job: str, tags: dict[str, str], assets: Sequence[dg.AssetKey] = ()) -> None:
+    run = driver.instance.get_run_by_id(driver.stands(job, "STARTED", tags, assets))
+    assert run
+    driver.instance.report_run_failed(run)
+
+
+def failed(driver: Driver, window: Window, job: str = "network_events", **tags: str) -> None:
+    run_failed(driver, job, {"dagster/partition": window.key, **OURS, **tags})
+
+
+def range_failed(driver: Driver, first: Window, last: Window) -> None:
+    run_failed(driver, "network_events", {**OURS, **dict(zip(RANGE, (first.key, last.key), strict=True))})
+
+
+def assets_failed(driver: Driver, tags: dict[str, str], *assets: str) -> None:
+    run_failed(driver, "__ASSET_JOB", tags, [dg.AssetKey(["network", asset]) for asset in assets])
+
+
+def subjects_after_a_look(driver: Driver, hook: Hook) -> Sequence[str]:
+    hook.bodies.clear()
+    driver.look(BY_WEBHOOK)
+    return hook.subjects
+
+
+def test_a_run_that_dagster_tries_again_is_not_told(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
 ) -> None:
-    window = hours_ago(3)
-    driver = Driver(declared(data, first=window, alert_webhook=address(hook)), instance)
+    driver, window = watched(data, hook, instance), hours_ago(3)
+    failed(driver, window, **{"dagster/will_retry": "true"})
+    assert subjects_after_a_look(driver, hook) == []
+    failed(driver, window)
+    assert subjects_after_a_look(driver, hook) == [f"network_events {window.key} failed"]
+
+
+def test_a_second_attempt_is_told_where_the_first_was_not(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver, window = watched(data, hook, instance), hours_ago(3)
+    driver.stands("network_events", "CANCELED", {"dagster/partition": window.key, "jetstream/attempt": "1", **OURS})
+    failed(driver, window, **{"jetstream/attempt": "2"})
+    assert subjects_after_a_look(driver, hook) == [f"network_events {window.key} failed"]
+
+
+def test_the_same_failure_is_told_again_only_after_a_day(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver, window, now = watched(data, hook, instance), hours_ago(3), datetime.now(UTC)
+    said = []
+    for hours in (1, 1.1, 24, 24.9, 25.1, 26):
+        with freeze_time(now + timedelta(hours=hours)):
+            failed(driver, window, **{"jetstream/attempt": "1"})
+        said.append(len(subjects_after_a_look(driver, hook)))
+    assert said == [1, 0, 0, 0, 1, 0]
+
+
+def test_another_window_or_job_is_another_failure(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver = watched(data, hook, instance)
+    for job in ("network_events", "network_tables"):
+        for window in (hours_ago(4), hours_ago(3)):
+            failed(driver, window, job)
+    assert len(set(subjects_after_a_look(driver, hook))) == 4
+
+
+def test_the_events_failed_whoever_asked_for_them(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver, window = watched(data, hook, instance), hours_ago(3)
+    partition = {"dagster/partition": window.key}
+    assets_failed(driver, partition, "events")
+    failed(driver, window)
+    assets_failed(driver, partition, "posts", "likes")
+    assets_failed(driver, partition, "likes", "posts")
+    assert subjects_after_a_look(driver, hook) == [
+        f"network_events {window.key} failed",
+        f"network/likes, network/posts {window.key} failed",
+    ]
+
+
+def test_a_range_is_told_as_one(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:
+    driver, first, last = watched(data, hook, instance), hours_ago(5), hours_ago(3)
+    range_failed(driver, first, last)
+    range_failed(driver, last, last)
+    failed(driver, last)
     driver.look(BY_WEBHOOK)
-    driver.run("network_tables", dg.RunRequest(partition_key=window.key, tags=tags))
+    assert [body["window"] for body in hook.bodies] == [f"{first.key} to {last.key}", last.key]
+    assert hook.subjects == [f"network_events {window} failed" for window in (f"{first.key} to {last.key}", last.key)]
+
+
+def test_what_is_remembered_has_an_end(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "_REMEMBERED", 3)
+    driver, now = watched(data, hook, instance), datetime.now(UTC)
+    lengths = []
+    for hours in range(1, 6):
+        with freeze_time(now + timedelta(hours=hours)):
+            failed(driver, hours_ago(20 - hours))
+        driver.look(BY_WEBHOOK)
+        lengths.append(len(driver.cursors[BY_WEBHOOK] or ""))
+    with freeze_time(now + timedelta(hours=40)):
+        failed(driver, hours_ago(10))
     driver.look(BY_WEBHOOK)
-    assert told(hook) == []
+    lengths.append(len(driver.cursors[BY_WEBHOOK] or ""))
+    assert lengths[0] < lengths[1] < lengths[2] == lengths[3] == lengths[4]
+    assert lengths[5] == lengths[0]
+    assert len(hook.bodies) == 6
+
+
+def test_failures_of_one_moment_are_all_told(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:
+    driver, windows = watched(data, hook, instance), [hours_ago(number) for number in range(30, 5, -1)]
+    with freeze_time(datetime.now(UTC) + timedelta(minutes=1)):
+        for window in windows:
+            failed(driver, window)
+    for _ in range(3):
+        driver.look(BY_WEBHOOK)
+    assert sorted(body["window"] for body in hook.bodies) == [window.key for window in windows]
+
+
+def test_what_the_webhook_refuses_for_good_is_dropped_and_named(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver, windows = watched(data, hook, instance), [hours_ago(number) for number in (5, 4, 3)]
+    for window in windows[:2]:
+        failed(driver, window)
+    hook.statuses = [400, 200]
+    assert len(subjects_after_a_look(driver, hook)) == 2
+    assert f"dropped for good: network_events {windows[0].key} failed" in capsys.readouterr().err
+    lost(instance, windows[2])
+    assert subjects_after_a_look(driver, hook) == [f"network {windows[2].key} is lost"]
+
+
+def test_where_telling_ends_it_goes_on_at_the_next_look(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver, windows = watched(data, hook, instance), [hours_ago(number) for number in (5, 4, 3)]
+    for window in windows[:2]:
+        failed(driver, window)
+    for window in windows:
+        lost(instance, window)
+    failures = [f"network_events {window.key} failed" for window in windows[:2]]
+    losses = [f"network {window.key} is lost" for window in windows]
+    hook.statuses = [200, 503]
+    assert subjects_after_a_look(driver, hook) == failures
+    with pytest.raises(AlertError):
+        driver.look(BY_WEBHOOK)
+    hook.statuses = [200, 200, 429]
+    assert subjects_after_a_look(driver, hook) == [failures[1], *losses[:2]]
+    hook.statuses = [200]
+    assert subjects_after_a_look(driver, hook) == losses[1:]
+    assert subjects_after_a_look(driver, hook) == []
+
+
+def test_what_was_lost_before_the_first_look_is_no_news(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    windows = [hours_ago(number) for number in (5, 4, 3)]
+    for window in windows[:2]:
+        lost(instance, window)
+    driver = watched(data, hook, instance)
+    lost(instance, windows[2])
+    driver.look(BY_WEBHOOK)
+    assert [body["window"] for body in hook.bodies] == [windows[2].key]
 
 
 def test_another_streams_failures_are_not_told(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:

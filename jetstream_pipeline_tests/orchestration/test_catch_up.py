@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from jetstream_pipeline.orchestration.catch_up import _Look, _State
+from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.orchestration.under_way import windows_under_way
 from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -330,12 +331,22 @@ def test_a_limit_that_nobody_has_set_is_raised(data: DataDirectory) -> None:
 
 def test_windows_before_the_partitions_hold_up_nothing(data: DataDirectory, instance: dg.DagsterInstance) -> None:
     """The lake reaches back further by now than when the definitions were loaded."""
-    dagster = Driver(declared(data, "ws://127.0.0.1:9", look_back_hours=24 * 9), instance)
+    dagster = Driver(declared(data, "ws://127.0.0.1:9"), instance)
     older = hours_ago(24 * 7)
     put(data.lake.events_path("network", older), summary(older))
     keys = [request.partition_key or "" for request in dagster.look(SENSOR)]
-    assert keys[0] == f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}-00:00"
     assert len(keys) == 8
+    partitions = hourly(declared(data, "ws://127.0.0.1:9", start=f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}"))
+    assert all(partitions.has_partition_key(key) for key in keys)
+
+
+def test_what_was_before_a_new_stream_is_not_lost(data: DataDirectory, instance: dg.DagsterInstance) -> None:
+    dagster = Driver(declared(data, "ws://127.0.0.1:9"), instance)
+    requests = dagster.look(SENSOR)
+    assert requests[0].partition_key == hours_ago(36).key or requests[0].partition_key == hours_ago(35).key
+    assert dagster.checks()["history"].passed
+    observations = instance.fetch_observations(EVENTS, limit=10).records
+    assert observations == []
 
 
 def test_a_machine_that_slept_for_ten_hours_is_whole_after_a_few_looks(

@@ -179,29 +179,28 @@ def test_a_version_that_dagster_made_up_is_no_content(data: DataDirectory, dagst
         assert consumer.round() == [HOUR.key]
 
 
-def test_a_run_that_failed_is_asked_for_again_after_pauses_that_grow_and_given_up_in_the_end(
-    consumer: Consumer,
-) -> None:
+def test_a_run_that_failed_is_asked_for_again_after_pauses_that_grow_to_a_day(consumer: Consumer) -> None:
     told(consumer.instance, HOUR, "a")
     moments: list[float] = []
     keys = set()
-    for now in range(0, 12_000, 60):
+    for now in range(0, 400_000, 60):
         for request in consumer.look(now):
             moments.append(now)
             keys.add(request.run_key)
             consumer.ran(request, "FAILURE")
     pauses = [later - earlier for earlier, later in pairwise(moments)]
-    assert pauses == [60, 120, 240, 480, 960, 1920, 3600]
-    assert len(keys) == 8
-    assert _State.read(consumer.cursor).pending == {}
+    assert pauses[:11] == [60 * 2**number for number in range(11)]
+    assert set(pauses[11:]) == {24 * 3600}
+    assert len(keys) == len(moments)
 
 
-def test_what_was_given_up_is_asked_for_again_when_it_is_materialized_again(consumer: Consumer) -> None:
-    told(consumer.instance, HOUR, "a")
-    for now in range(0, 12_000, 60):
+def test_windows_that_fail_for_ever_leave_room_for_all_others(consumer: Consumer) -> None:
+    for window in WINDOWS[:60]:
+        told(consumer.instance, window, "a")
+    for now in (0, 60, 120, 180):
         consumer.round(now, "FAILURE")
-    told(consumer.instance, HOUR, "a")
-    assert consumer.round(12_000) == [HOUR.key]
+    told(consumer.instance, WINDOWS[60], "a")
+    assert WINDOWS[60].key in consumer.round(190)
 
 
 @pytest.mark.parametrize("status", ["CANCELED", "FAILURE"])

@@ -97,7 +97,7 @@ def test_a_partition_is_materialized_with_what_one_wants_to_know(
         "counts_by_kind": dict(kinds),
         "counts_by_collection": dict(collections),
         **{
-            f"percent {name.split('.')[-1]}": round(count / len(rows) * 100, 2)
+            f"percent {name.removeprefix('app.bsky.')}": round(count / len(rows) * 100, 2)
             for name, count in collections.most_common(8)
         },
         "reconnections": 0,

@@ -1,6 +1,6 @@
 """Where the lake's files lie, and what can be known from that alone."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState
@@ -30,15 +30,17 @@ def test_a_window_that_becomes_whole_is_whole(data: DataDirectory) -> None:
     assert data.lake.whole("network") == {HOUR}
 
 
-def test_the_oldest_day_is_that_of_any_window_whole_or_not(data: DataDirectory) -> None:
-    assert data.lake.oldest_day("network") is None
+def test_the_oldest_hour_is_that_of_any_window_whole_or_not(data: DataDirectory) -> None:
+    assert data.lake.oldest_hour("network") is None
     store(data, [commit("{}")], hour(0))
-    assert data.lake.oldest_day("network") == datetime(2026, 7, 4, tzinfo=UTC)
+    assert data.lake.oldest_hour("network") == hour(0).start
     store(data, [commit("{}")], hour(-40), state=WindowState.TRUNCATED)
     store(data, [commit("{}")], hour(-100), stream="other")
-    assert data.lake.oldest_day("network") == datetime(2026, 7, 2, tzinfo=UTC)
+    assert data.lake.oldest_hour("network") == hour(-40).start
+    store(data, [commit("{}")], hour(-41))
+    assert data.lake.oldest_hour("network") == hour(-41).start
     store(data, [commit("{}")], hour(-70))
-    assert data.lake.oldest_day("network") == datetime(2026, 7, 1, tzinfo=UTC)
+    assert data.lake.oldest_hour("network") == hour(-70).start
 
 
 def test_folders_that_are_no_hours_are_none_of_the_lakes(data: DataDirectory) -> None:
@@ -49,4 +51,4 @@ def test_folders_that_are_no_hours_are_none_of_the_lakes(data: DataDirectory) ->
         stray.parent.mkdir(parents=True, exist_ok=True)
         stray.write_bytes(b"")
     assert data.lake.whole("network") == {HOUR}
-    assert data.lake.oldest_day("network") == HOUR.start.replace(hour=0)
+    assert data.lake.oldest_hour("network") == HOUR.start

@@ -13,7 +13,7 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.streams.ad_hoc import AdHoc, interval
+from jetstream_pipeline.streams.ad_hoc import AdHoc, interval, settled_hours
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window, to_us
 from jetstream_pipeline_tests.connector.events import identity, simulated, stored
@@ -68,12 +68,29 @@ def test_what_is_left_out_of_an_interval_is_near_to_now(start: str, end: str, si
         ("2026-07-04-12:00", "2026-07-04-12:00", "is not after the start"),
         ("2026-07-04-12:00", "2026-07-04-11:00", "the end 2026-07-04 11:00:00 is not after the start 2026-07-04 12"),
         ("2026-07-04-14:30", "", "is not after the start"),
+        ("1970-01-01", "", "the start 1970-01-01 00:00:00 is not a time of this network"),
         ("", "2026-07-04-14:30:01", "the end 2026-07-04 14:30:01 UTC has not come yet"),
     ],
 )
 def test_an_interval_that_is_none_is_told(start: str, end: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         interval(start, end, NOW)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "now", "first", "last"),
+    [
+        ("", "", NOW, 13, 14),
+        ("", "", NOW - 25 * MINUTE, 13, 14),
+        ("", "", NOW - 26 * MINUTE, 12, 13),
+        ("2026-07-04-09:00", "", NOW, 9, 14),
+        ("", "2026-07-04-12:00", NOW, 11, 12),
+        ("2026-07-04-09:00", "2026-07-04-12:00", NOW, 9, 12),
+    ],
+)
+def test_what_is_left_out_of_hours_is_settled(start: str, end: str, now: datetime, first: int, last: int) -> None:
+    day = NOW.replace(minute=0)
+    assert settled_hours(start, end, now, 5 * MINUTE) == (day.replace(hour=first), day.replace(hour=last))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +118,7 @@ def test_a_queue_gets_the_intervals_events_once(data: DataDirectory, host: Simul
     wanted = ad_hoc(data, host, start=start, end=end, collections=POSTS)
     statistics = wanted.into_queue(60, told.append)
     assert statistics.end_cursor_reached
+    assert statistics.gaps == ()
     assert queued(data) == simulated(events(start, end, *POSTS))
     assert told
     assert not data.lake.root.exists()
@@ -109,7 +127,8 @@ def test_a_queue_gets_the_intervals_events_once(data: DataDirectory, host: Simul
 def test_a_queue_gets_only_what_is_asked_for(data: DataDirectory, host: Simulator) -> None:
     end = PAST.start + 10 * MINUTE
     did = events(PAST.start, end, *POSTS)[0].did
-    ad_hoc(data, host, end=end, dids=(did,)).into_queue(60)
+    statistics = ad_hoc(data, host, end=end, dids=(did,)).into_queue(60)
+    assert (statistics.end_cursor_reached, statistics.gaps) == (True, ())
     own = [event for event in events(PAST.start, end) if event.did == did]
     assert queued(data) == simulated(own)
 
