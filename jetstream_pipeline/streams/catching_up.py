@@ -11,7 +11,7 @@ from jetstream_pipeline.window import Window, hours
 
 _GRACE = timedelta(minutes=10)
 """Left to the schedule, which asks for the hour that has just settled."""
-_FIRST_PAUSE = timedelta(minutes=10)
+_FIRST_PAUSE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=4)
 
 

@@ -40,8 +40,11 @@ def deployed(stack: ExitStack, folder: Path, first: Window, look_back_hours: int
     return Deployment(folder / "deployment", variables, {"collections": [], "tables": [], "report": False})
 
 
-def run_workers(daemon: subprocess.Popen[bytes]) -> Iterator[int]:
-    """The processes of the daemon's session in which runs are executed."""
+RUN_WORKER, CODE_SERVER = b"spawn_main", b"grpc"
+
+
+def processes(daemon: subprocess.Popen[bytes], word: bytes) -> Iterator[int]:
+    """The processes of the daemon's session whose command has a word."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != daemon.pid:
             try:
@@ -49,7 +52,7 @@ def run_workers(daemon: subprocess.Popen[bytes]) -> Iterator[int]:
                 session = os.getsid(int(entry.name))
             except OSError:
                 continue
-            if session == daemon.pid and b"spawn_main" in command:
+            if session == daemon.pid and word in command:
                 yield int(entry.name)
 
 
@@ -85,6 +88,19 @@ def test_hours_during_which_the_daemon_was_down_are_there_soon_after_it_is_up_al
     check_whole(deployment, windows)
 
 
+def test_a_backfill_whose_code_server_is_killed_becomes_whole(tmp_path: Path, stack: ExitStack) -> None:
+    """What is queued waits for the next one, which the daemon starts."""
+    windows = hours_ago(8, 3)
+    deployment = deployed(stack, tmp_path, windows[0], 0)
+    deployment.backfill(windows)
+    with deployment.daemon() as daemon:
+        deployment.wait(lambda: len(deployment.materialized()) > 0, LIMIT_SEC, poll=0.1)
+        killed = [os.kill(server, signal.SIGKILL) for server in processes(daemon, CODE_SERVER)]
+        assert killed
+        deployment.wait(lambda: at_rest(deployment, windows), LIMIT_SEC)
+    check_whole(deployment, windows)
+
+
 def test_a_backfill_over_ranges_one_of_whose_processes_is_killed_becomes_whole(
     tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -94,7 +110,7 @@ def test_a_backfill_over_ranges_one_of_whose_processes_is_killed_becomes_whole(
     deployment.launch("network_backfill", {"ops": {"network_plan": {"config": config}}})
     with deployment.daemon() as daemon:
         deployment.wait(lambda: len(deployment.materialized()) > 0, LIMIT_SEC, poll=0.1)
-        for worker in run_workers(daemon):
+        for worker in processes(daemon, RUN_WORKER):
             os.kill(worker, signal.SIGKILL)
         deployment.wait(lambda: at_rest(deployment, windows), LIMIT_SEC)
     check_whole(deployment, windows)

@@ -55,7 +55,7 @@ def test_two_processes_replay_at_once_twice_while_a_third_queries(tmp_path: Path
             said = [replay.communicate(timeout=100)[0].splitlines() for replay in replays]
             assert [replay.returncode for replay in replays] == [0, 0]
             counts.append([json.loads(line)["events"] for lines in said for line in lines])
-        reader.terminate()
+        reader.kill()
         assert reader.stdout
         rounds, windows, wrong = json.loads(reader.stdout.read().splitlines()[-1])
     assert wrong == []

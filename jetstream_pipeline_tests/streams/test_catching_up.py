@@ -107,7 +107,7 @@ def test_what_was_asked_for_is_not_asked_for_again_before_its_pause_is_over(aske
 
 
 @pytest.mark.parametrize(
-    ("number", "pause"), [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 240), (7, 240), (10_000, 240)]
+    ("number", "pause"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (8, 128), (9, 240), (10_000, 240)]
 )
 def test_pauses_double_up_to_four_hours(number: int, pause: int) -> None:
     assert Attempt(number, FIRST).next_at == FIRST + pause * MINUTE
@@ -187,7 +187,7 @@ def test_a_window_that_always_fails_is_asked_for_less_and_less_and_holds_up_no_o
     world.go_on(20 * HOUR)
     assert world.within_look_back() - world.whole == {bad}
     pauses = [later - earlier for earlier, later in pairwise(world.asked_at[bad])]
-    least = [min(10 * MINUTE * 2**number, 4 * HOUR) for number in range(len(pauses))]
+    least = [min(MINUTE * 2**number, 4 * HOUR) for number in range(len(pauses))]
     assert all(pause >= bound for pause, bound in zip(pauses, least, strict=True))
     assert pauses[-1] == 4 * HOUR
     assert all(len(asked) == 1 for one, asked in world.asked_at.items() if one != bad)
