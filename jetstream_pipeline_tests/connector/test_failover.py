@@ -154,6 +154,11 @@ def test_what_a_host_no_longer_has_is_told(stack: ExitStack, tmp_path: Path, wir
     assert not notes
 
 
+def reaching(minutes: int) -> timedelta:
+    """The look-back, as of now, of a host whose history begins so many minutes before `_AN_HOUR_AGO`."""
+    return timedelta(seconds=time.time() - _AN_HOUR_AGO / 1_000_000, minutes=minutes)
+
+
 def listen_to_the_past(
     folder: Path, hosts: list[Simulator], wire: str | None, **options: Any
 ) -> tuple[Statistics, Any]:
@@ -173,8 +178,8 @@ def posts(since_us: int, until_us: int) -> list[Any]:
 @pytest.mark.parametrize("wire", ["v1", "v2"])
 def test_what_no_host_has_any_more_of_the_past_is_a_gap(stack: ExitStack, tmp_path: Path, wire: str) -> None:
     shorter, longer = (
-        host(stack, network=_SMALL, lookback=timedelta(minutes=62)),
-        host(stack, network=_SMALL, lookback=timedelta(minutes=65)),
+        host(stack, network=_SMALL, lookback=reaching(2)),
+        host(stack, network=_SMALL, lookback=reaching(5)),
     )
     statistics, found = listen_to_the_past(tmp_path, [shorter, longer], wire)
     (gap,) = statistics.gaps
@@ -186,7 +191,7 @@ def test_what_no_host_has_any_more_of_the_past_is_a_gap(stack: ExitStack, tmp_pa
 
 @pytest.mark.parametrize("wire", ["v1", "v2"])
 def test_a_host_that_has_all_of_the_past_is_found(stack: ExitStack, tmp_path: Path, wire: str) -> None:
-    hosts = [host(stack, network=_SMALL, lookback=timedelta(minutes=65)), host(stack, network=_SMALL)]
+    hosts = [host(stack, network=_SMALL, lookback=reaching(5)), host(stack, network=_SMALL)]
     statistics, found = listen_to_the_past(tmp_path, hosts, wire)
     assert statistics.gaps == ()
     assert statistics.hosts == (hosts[1].address.removeprefix("ws://"),)
@@ -194,7 +199,7 @@ def test_a_host_that_has_all_of_the_past_is_found(stack: ExitStack, tmp_path: Pa
 
 
 def test_a_gap_is_told_though_another_host_is_down(stack: ExitStack, tmp_path: Path) -> None:
-    hosts = [host(stack, network=_SMALL, lookback=timedelta(minutes=65)), host(stack, *_DOWN, network=_SMALL)]
+    hosts = [host(stack, network=_SMALL, lookback=reaching(5)), host(stack, *_DOWN, network=_SMALL)]
     statistics, found = listen_to_the_past(tmp_path, hosts, None)
     assert statistics.end_cursor_reached
     assert len(statistics.gaps) == 1
