@@ -33,4 +33,4 @@ run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hos
 	DAGSTER_HOME="$(CURDIR)/data/dagster" $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 test: lint types  ## install, then lint, type check and run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
