@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Each run of Dagster is a new process: it shall find the package compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo demo-ui run test lint types
 

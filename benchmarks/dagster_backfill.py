@@ -116,7 +116,7 @@ def backfilled(deployment: Deployment, windows: Sequence[Window]) -> tuple[float
     asked = time.time()
     deployment.backfill(windows)
     with reading(deployment.data) as reader, deployment.daemon():
-        deployment.wait(lambda: is_done(deployment, windows), LONGEST_SEC, poll=2.0)
+        deployment.wait(lambda: is_done(deployment, windows), LONGEST_SEC, poll=5.0)
     with deployment.instance() as instance:
         records = instance.get_run_records()
     starts = [record.start_time for record in records if record.start_time]

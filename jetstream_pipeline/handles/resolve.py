@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import httpx2
 
 from jetstream_pipeline.handles.cache import Attempt, HandleCache
 from jetstream_pipeline.handles.endpoints import Endpoints
 from jetstream_pipeline.handles.errors import HandlesUnreachable, SourceFailure, UnresolvedHandles
-from jetstream_pipeline.handles.sources import Sources, opened
 from jetstream_pipeline.handles.syntax import parse_handle
+
+if TYPE_CHECKING:
+    from jetstream_pipeline.handles.sources import Sources
 
 _MAX_AT_ONCE = 10
 _DEADLINE_SEC = 5.0
@@ -70,6 +73,9 @@ class HandleResolver:
         return list(dict.fromkeys(parse_handle(text, development=development) for text in handles))
 
     async def _ask(self, handles: Sequence[str]) -> list[Attempt]:
+        # DNS takes long to import, and every run's process would: most streams name no handle.
+        from jetstream_pipeline.handles.sources import opened
+
         places = asyncio.Semaphore(_MAX_AT_ONCE)
 
         async def attempt(sources: Sources, handle: str) -> Attempt:
