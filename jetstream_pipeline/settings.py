@@ -180,6 +180,6 @@ def described() -> list[tuple[str, str, str]]:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default or "")
+        shown = ", ".join(default) if isinstance(default, tuple) else str(default or "")
         rows.append((_PREFIX + name.upper(), field.description or "", shown))
     return rows

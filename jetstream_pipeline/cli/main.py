@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from textwrap import fill
 
 import click
 
@@ -32,9 +33,15 @@ class _Group(click.Group):
         return command
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = described()
+        # Two spaces before and after the names. Wrapped here: click would break hosts' names at their hyphens.
+        width = formatter.width - max(len(name) for name, _, _ in rows) - 4
         with formatter.section("Environment"):
             formatter.write_dl(
-                [(name, f"{meaning} Default: {default or 'none'}") for name, meaning, default in described()]
+                [
+                    (name, "\b\n" + fill(f"{meaning} Default: {default or 'none'}", width, break_on_hyphens=False))
+                    for name, meaning, default in rows
+                ]
             )
 
 
