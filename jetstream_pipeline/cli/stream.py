@@ -169,6 +169,7 @@ def _summary(statistics: Statistics, queue_name: str) -> str:
         f"{statistics.messages_received:,} messages from {', '.join(statistics.hosts) or 'no host'}, "
         f"{statistics.reconnections:,} reconnections, {statistics.repeats:,} repeats, "
         f"{statistics.quarantined:,} quarantined",
+        *(f"not all of it came: {gap}" for gap in statistics.gaps),
     ]
     if statistics.latest_cursor is not None:
         lines.append(f"go on with --resume, or from --cursor {statistics.latest_cursor}")

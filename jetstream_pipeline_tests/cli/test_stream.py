@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def events() -> list[SimulatedEvent]:
     return list(_NETWORK.events(_START, _START + 20 * 60_000_000))
+
+
+def _later(moment_us: int, seconds: int) -> str:
+    return f"{datetime.fromtimestamp(moment_us / 1e6 + seconds, UTC):%Y-%m-%d-%H:%M:%S}"
 
 
 def command(*options: str, module: str = "jetstream_pipeline") -> list[str]:
@@ -314,3 +318,14 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 65_536)
     except OSError:
         return b""
+
+
+def test_what_no_host_has_any_more_is_told(tmp_path: Path) -> None:
+    begins = _START + 60_000_000
+    end = ["-e", _later(begins, 120)]
+    lookback = timedelta(seconds=time.time() - begins / 1e6)
+    with running(Simulator(_NETWORK, lookback=lookback)) as forgetful:
+        told = stream(tmp_path, forgetful, "-s", _START_TEXT, *end, "--quiet").stdout.splitlines()
+        assert re.fullmatch(r"not all of it came: 127\.0\.0\.1:\d+'s history begins at .* UTC, after .*", told[2])
+        whole = stream(tmp_path, forgetful, "-s", _later(begins, 60), *end, "--quiet").stdout
+    assert "not all of it came" not in whole
