@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.feeding.feed import Feed
@@ -201,6 +201,41 @@ def test_owners_own_every_asset(declare: Any) -> None:
     owners = ["team:research", "me@example.org"]
     for spec in assets(declare(owners=owners, queues=[{"name": "q"}])).values():
         assert spec.owners == owners
+
+
+def test_every_asset_is_grouped_and_tagged_with_its_stream(declare: Any) -> None:
+    for spec in assets(declare(queues=[{"name": "q"}])).values():
+        assert (spec.group_name, spec.tags["stream"]) == ("mine", "mine")
+
+
+def test_whatever_asks_for_runs_or_tells_people_does_so_from_the_start(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        alert_webhook=SecretStr("http://127.0.0.1:9/told"),
+        alert_recipients="one@example.org",
+        alert_sender="other@example.org",
+        smtp_server=SecretStr("smtp://127.0.0.1:9"),
+    )
+    stream = StreamDeclaration(name="mine", queues=[{"name": "q"}]).stream(settings, tmp_path)
+    repository = stream_definitions(stream).get_repository_def()
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "mine_tables_for_new_windows",
+        "mine_hourly_report_for_new_windows",
+        "mine_q_for_new_windows",
+        "mine_catch_up",
+        "mine_backfill_runs",
+        "mine_alerts_by_webhook",
+        "mine_alerts_by_mail",
+    }
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+    assert [schedule.default_status for schedule in repository.schedule_defs] == [dg.DefaultScheduleStatus.RUNNING]
+
+
+def test_the_schedules_runs_go_before_others(declare: Any) -> None:
+    schedule = stream_definitions(declare()).get_repository_def().get_schedule_def("mine_hourly")
+    context = dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC))
+    (request,) = schedule.evaluate_tick(context).run_requests or ()
+    assert request.tags["dagster/priority"] == "1"
 
 
 def test_the_schedule_waits_until_an_hour_has_settled(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_the_definitions_are_valid(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+_JOBS = """
+from jetstream_pipeline.definitions import defs
+print(*[job.name for job in defs.resolve_all_job_defs()])
+"""
+
+
+def test_there_are_the_jobs_of_the_streams_and_the_one_that_needs_none(tmp_path: Path) -> None:
+    assert {"network_events", "ad_hoc_replay"} < set(run(tmp_path, "-c", _JOBS).split())
+
+
 _LOAD = """
 import time
 import dagster

@@ -1,5 +1,6 @@
 """The events asset in a real Dagster instance, against a simulated host."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.orchestration import failures
@@ -68,6 +71,12 @@ def standing(data: DataDirectory, window: Window) -> WindowSummary:
 def pauses(result: dg.ExecuteInProcessResult) -> list[float]:
     """How long the step waited before each of its further attempts, in seconds."""
     return [event.step_retry_data.seconds_to_wait or 0.0 for event in result.all_events if event.is_step_up_for_retry]
+
+
+def errors(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[str]:
+    """What the run logged as errors, beside what Dagster did."""
+    logs = instance.all_logs(result.run_id)
+    return [entry.user_message for entry in logs if entry.level == logging.ERROR and not entry.is_dagster_event]
 
 
 def test_a_partition_is_materialized_with_what_one_wants_to_know(
@@ -174,6 +183,9 @@ def test_a_window_that_fails_keeps_no_other_from_being_replayed(
     assert failure_of(result).startswith(f"{SECOND}: ")
     assert str(FIRST) not in failure_of(result)
     assert pauses(result) == [], "what will not pass is not tried again"
+    (error,) = errors(instance, result)
+    assert error.startswith(f"{SECOND}: ")
+    assert error.endswith("; going on with the others")
     check = dagster.checks()["complete"]
     assert (check.passed, plain(check.metadata)) == (False, {"windows": 3, "failed": 1})
     assert (check.description or "").startswith(f"{SECOND}: ")
@@ -191,6 +203,8 @@ def test_a_window_that_is_incomplete_keeps_no_other_from_being_replayed_and_is_n
     assert partitions_of(dagster.materializations()) == [SECOND.key, THIRD.key]
     assert failure_of(result).startswith(f"{FIRST} is truncated: ")
     assert pauses(result) == []
+    reason = read_summary(data.lake.incomplete_path("network", FIRST)).reason
+    assert errors(instance, result) == [f"{FIRST}: {reason}; going on with the others"]
     check = dagster.checks()["complete"]
     assert (check.passed, plain(check.metadata)) == (False, {"windows": 3, "failed": 1})
     assert (check.description or "").startswith(f"{FIRST}: truncated: ")
@@ -297,6 +311,21 @@ def test_a_run_of_its_own_replays_what_stands(data: DataDirectory, instance: dg.
     assert partitions_of(dagster.materializations()) == [FIRST.key, FIRST.key]
 
 
+def test_what_a_person_executes_again_replays_what_stands(
+    data: DataDirectory, instance: dg.DagsterInstance, address: str
+) -> None:
+    dagster = driver(data, instance, address)
+    first = dagster.replay(FIRST)
+    assert first.success
+    before = standing(data, FIRST)
+    job = dagster.definitions.resolve_job_def("network_events")
+    tags = {"dagster/partition": FIRST.key}
+    run = instance.create_run_for_job(job, tags=tags, root_run_id=first.run_id, parent_run_id=first.run_id)
+    assert execute_run(InMemoryJob(job), run, instance).success
+    assert standing(data, FIRST).finished_at > before.finished_at
+    assert partitions_of(dagster.materializations()) == [FIRST.key, FIRST.key]
+
+
 _RUN = """
 import sys
 from pathlib import Path
@@ -369,3 +398,4 @@ def test_the_settings_reach_it(
     )
     assert not Driver(stream, instance).replay(FIRST).success
     asked.holds(stream, "network", Subscription(("app.bsky.graph.*",)), FIRST)
+    assert callable(asked.named["on_progress"])

@@ -46,12 +46,16 @@ def test_a_window_that_no_host_stands_for_fails_the_job_and_is_not_tried_again(
         dagster.stream.replay(WINDOW)
         assert not data.warehouse.exists()
         result = verify(dagster)
+        (materialization,) = dagster.materializations()
+        job = dagster.definitions.resolve_job_def(JOB)
+        with pytest.raises(dg.Failure) as raised:
+            job.execute_in_process(partition_key=WINDOW.key, instance=instance)
+    assert raised.value.allow_retries is False
     assert data.warehouse.exists()
     failure = told_of(result)
     assert "not verified" in (failure.description or "")
     assert plain(failure.metadata)["blind_hosts"] == blind.address.removeprefix("ws://")
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
-    (materialization,) = dagster.materializations()
     assert plain(materialization.metadata)["repaired_now"] == 0
 
 
@@ -112,3 +116,4 @@ def test_the_settings_reach_it(
     )
     assert not verify(Driver(stream, instance)).success
     asked.holds(stream, "network", WINDOW)
+    assert callable(asked.named["on_progress"])
