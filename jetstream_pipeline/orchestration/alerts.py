@@ -182,7 +182,9 @@ def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
             if event and event.is_step_failure:
                 said = event.step_failure_data.user_failure_data
                 error = event.step_failure_data.error
-                return (said.description if said else None) or (error.message.strip() if error else "") or "it failed"
+                # What is no Failure, Dagster wraps.
+                thrown = error and (error.cause or error)
+                return (said.description if said else None) or (thrown.message.strip() if thrown else "") or "it failed"
             if event and event.message:
                 return event.message
     return "the run failed and said nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -126,6 +127,28 @@ def test_what_a_run_is_at_is_told_by_the_run_or_afterwards(dagster: Driver) -> N
     assert adopting.look(SECOND) == [FIRST.key, THIRD.key]
     assert adopting.look(SECOND) == []
     assert adopting.look() == [SECOND.key]
+
+
+def test_what_several_runs_are_at_is_told_afterwards_from_the_earliest_on(dagster: Driver) -> None:
+    adopting = Adopting(dagster)
+    for window in (FIRST, SECOND, THIRD):
+        put(dagster, window, 1)
+    assert adopting.look(FIRST, SECOND) == [THIRD.key]
+    assert adopting.look() == [FIRST.key, SECOND.key]
+
+
+def test_a_file_that_vanishes_meanwhile_holds_up_nothing(dagster: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, moment = dagster.stream.data.lake.events_path("network", FIRST), adoption._moment
+
+    def moment_or_gone(path: Path) -> int:
+        if path == gone:
+            raise FileNotFoundError(path)
+        return moment(path)
+
+    for window in (FIRST, SECOND):
+        put(dagster, window, 1)
+    monkeypatch.setattr(adoption, "_moment", moment_or_gone)
+    assert Adopting(dagster).look() == [SECOND.key]
 
 
 def test_a_window_before_the_partitions_waits_until_they_reach_it(dagster: Driver) -> None:

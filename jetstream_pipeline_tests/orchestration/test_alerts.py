@@ -278,6 +278,62 @@ def test_another_streams_failures_are_not_told(data: DataDirectory, hook: Hook, 
     assert told(hook) == []
 
 
+def test_an_alert_says_of_which_stream_what_happened_and_when(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver, window = watched(data, hook, instance), hours_ago(3)
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    with freeze_time(moment):
+        failed(driver, window)
+        lost(instance, window)
+    driver.look(BY_WEBHOOK)
+    said = [(body["stream"], body["state"], datetime.fromisoformat(body["time"])) for body in hook.bodies]
+    assert said == [("network", "failed", moment), ("network", "lost", moment)]
+
+
+def test_a_run_that_died_before_any_step_is_told_with_what_dagster_says(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver = watched(data, hook, instance)
+    failed(driver, hours_ago(3))
+    driver.look(BY_WEBHOOK)
+    ((_, _, text),) = told(hook)
+    assert "marked as failed from outside the execution context" in text
+
+
+def test_an_error_that_is_none_of_ours_is_told_as_it_is(
+    data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
+) -> None:
+    driver = watched(data, hook, instance)
+
+    @dg.job(name="network_other", tags=OURS, executor_def=dg.in_process_executor)
+    def other() -> None:
+        @dg.op
+        def divide() -> None:
+            raise ZeroDivisionError("there are none")
+
+        divide()
+
+    assert not other.execute_in_process(instance=instance, raise_on_error=False).success
+    driver.look(BY_WEBHOOK)
+    ((_, _, text),) = told(hook)
+    assert text.splitlines() == ["network_other failed", "ZeroDivisionError: there are none"]
+
+
+def test_a_verification_that_failed_is_told(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:
+    driver, window = watched(data, hook, instance), hours_ago(3)
+    assert not driver.run("network_verification", dg.RunRequest(partition_key=window.key)).success
+    assert subjects_after_a_look(driver, hook) == [f"network_verification {window.key} failed"]
+
+
+def test_a_backfill_with_a_wrong_plan_is_told(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:
+    driver = watched(data, hook, instance)
+    config = {"ops": {"network_plan": {"config": {"first": "soon"}}}}
+    job = driver.definitions.resolve_job_def("network_backfill")
+    assert not job.execute_in_process(run_config=config, instance=instance, raise_on_error=False).success
+    assert subjects_after_a_look(driver, hook) == ["network_backfill failed"]
+
+
 def test_many_failures_are_all_told_though_not_at_one_look(
     data: DataDirectory, hook: Hook, instance: dg.DagsterInstance
 ) -> None:
@@ -304,6 +360,15 @@ def test_a_lost_window_is_told_once(data: DataDirectory, hook: Hook, instance: d
     ((subject, key, text),) = told(hook)
     assert (subject, key) == (f"network {window.key} is lost", window.key)
     assert "it is lost" in text
+
+
+def test_what_the_catch_up_finds_lost_is_told(data: DataDirectory, hook: Hook, instance: dg.DagsterInstance) -> None:
+    first = hours_ago(40)
+    driver = Driver(declared(data, first=first, alert_webhook=address(hook)), instance)
+    for sensor in (BY_WEBHOOK, "network_catch_up", BY_WEBHOOK):
+        driver.look(sensor)
+    assert hook.subjects[:2] == [f"network {window.key} is lost" for window in (first, Window.hour(first.end))]
+    assert "no host keeps events for so long" in hook.bodies[0]["text"]
 
 
 def test_what_could_not_be_told_is_told_later_and_the_other_way_is_not_held_up(

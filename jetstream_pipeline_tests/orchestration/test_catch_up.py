@@ -151,10 +151,15 @@ def test_what_failed_is_asked_for_again_after_pauses_that_grow_as_long_as_a_host
     assert len(keys) == len(moments)
 
 
-def test_what_no_host_has_any_more_is_forgotten(data: DataDirectory, instance: dg.DagsterInstance) -> None:
-    stream = catching_up(data, instance, 3)
+@pytest.mark.parametrize("look_back", [36, 72])
+def test_what_no_host_has_any_more_is_forgotten_and_nothing_before_that(
+    data: DataDirectory, instance: dg.DagsterInstance, look_back: int
+) -> None:
+    stream = catching_up(data, instance, 3, look_back_hours=look_back)
     stream.look()
     assert len(_State.model_validate_json(stream.cursor or "").asked) == 3
+    assert len(stream.look(NOW + (look_back - 4) * HOUR).asked) == 8
+    assert len(_State.model_validate_json(stream.cursor or "").asked) == 3 + 8
     assert len(stream.look(NOW + 100 * HOUR).asked) == 8
     assert len(_State.model_validate_json(stream.cursor or "").asked) == 8
 
@@ -267,6 +272,7 @@ def test_the_sensor_tells_dagster_what_it_finds(data: DataDirectory, instance: d
     asked = [request.partition_key for request in requests]
     lost = instance.fetch_observations(EVENTS, limit=100, ascending=True).records
     assert len(asked) == 8
+    assert {request.tags["dagster/priority"] for request in requests} == {"1"}
     assert len(lost) in (4, 5), "of the hour that just ends to be kept, a part is"
     assert [record.partition_key for record in lost] + asked == [window.key for window in following][: len(lost) + 8]
     observation = lost[0].event_log_entry.asset_observation
@@ -278,6 +284,20 @@ def test_the_sensor_tells_dagster_what_it_finds(data: DataDirectory, instance: d
         dagster.stands(JOB, "QUEUED", request.tags)
     assert dagster.look(SENSOR) == []
     assert len(instance.fetch_observations(EVENTS, limit=100).records) == len(lost)
+
+
+def test_the_sensor_tells_no_window_lost_before_the_run_at_an_older_one_has_ended(
+    data: DataDirectory, instance: dg.DagsterInstance
+) -> None:
+    first = hours_ago(40)
+    dagster = Driver(declared(data, "ws://127.0.0.1:9", first=first), instance)
+    run = dagster.stands(JOB, "STARTED", of(first))
+    dagster.look(SENSOR)
+    assert instance.fetch_observations(EVENTS, limit=100).records == []
+    instance.report_run_failed(instance.get_run_by_id(run))  # type: ignore[arg-type]
+    dagster.look(SENSOR)
+    lost = instance.fetch_observations(EVENTS, limit=100, ascending=True).records
+    assert [record.partition_key for record in lost[:2]] == [first.key, Window.hour(first.end).key]
 
 
 def test_the_standing_checks_are_made_by_hand_too(data: DataDirectory, instance: dg.DagsterInstance) -> None:
@@ -337,6 +357,7 @@ def test_windows_before_the_partitions_hold_up_nothing(data: DataDirectory, inst
     put(data.lake.events_path("network", older), summary(older))
     keys = [request.partition_key or "" for request in dagster.look(SENSOR)]
     assert len(keys) == 8
+    assert dagster.materializations() == []
     partitions = hourly(declared(data, "ws://127.0.0.1:9", start=f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}"))
     assert all(partitions.has_partition_key(key) for key in keys)
 
@@ -380,3 +401,6 @@ def test_a_look_at_a_stream_that_is_whole_costs_as_little_however_long_it_is(
     with questions() as asked:
         assert dagster.look(SENSOR) == []
     assert len(asked) <= 3
+    context = dg.build_sensor_context(instance=instance, definitions=dagster.definitions)
+    tick = dagster.definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+    assert tick.skip_message == "nothing to ask for now; 0 windows wait, 0 are lost"

@@ -19,8 +19,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "_FIRST_PAUSE_SEC", 0.01)
 
 
-def executed(*errors: Exception | None) -> dg.ExecuteInProcessResult:
-    """A step that fails so at each of its attempts, and succeeds at last."""
+def executed(*errors: Exception | None, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+    """A step that fails so at each of its attempts, and succeeds at last; `tags` are its run's."""
     left = list(errors)
 
     @dg.op
@@ -33,7 +33,7 @@ def executed(*errors: Exception | None) -> dg.ExecuteInProcessResult:
     def job() -> None:
         step()
 
-    return job.execute_in_process(raise_on_error=False)
+    return job.execute_in_process(raise_on_error=False, tags=tags)
 
 
 def attempts(result: dg.ExecuteInProcessResult) -> int:
@@ -56,6 +56,11 @@ def test_what_may_pass_is_tried_again_three_times_and_told_in_one_line(error: Pi
 def test_what_will_not_pass_is_told_in_one_line_at_once(error: PipelineError) -> None:
     result = executed(error)
     assert (attempts(result), description(result)) == (1, str(error))
+
+
+def test_what_a_sensor_asked_for_is_told_at_once_also_where_it_may_pass() -> None:
+    result = executed(*PASSING, tags={"jetstream/attempt": "1"})
+    assert (attempts(result), description(result)) == (1, str(PASSING[0]))
 
 
 def test_what_has_passed_succeeds() -> None:
