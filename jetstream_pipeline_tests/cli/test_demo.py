@@ -6,10 +6,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+from jetstream_pipeline.cli import demo as module
+from jetstream_pipeline.settings import described
 from jetstream_pipeline.storage.layout import DataDirectory
 
 COMMAND = [sys.executable, "-u", "-m", "jetstream_pipeline", "demo"]
@@ -30,6 +34,25 @@ def none_left(folder: Path) -> bool:
     while (left := processes_of(folder)) and time.monotonic() < until:
         time.sleep(0.2)
     return not left
+
+
+@pytest.mark.parametrize(("minute", "away"), [(0, "30"), (4, "34"), (5, "0"), (59, "54")])
+def test_no_variable_is_left_to_the_environment_and_the_schedule_is_not_met(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minute: int, away: str
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2026, 7, 4, 14, minute, tzinfo=tz)
+
+    monkeypatch.setattr(module, "datetime", Clock)
+    variables = module._variables(tmp_path, "ws://127.0.0.1:9")
+    assert variables == {name: default for name, _, default in described()} | {
+        "JETSTREAM_DATA_DIR": str(tmp_path),
+        "JETSTREAM_HOSTS": "ws://127.0.0.1:9",
+        "JETSTREAM_LOOK_BACK_HOURS": "0",
+        "JETSTREAM_SETTLE_MINUTES": away,
+    }
 
 
 @pytest.mark.timeout(300)

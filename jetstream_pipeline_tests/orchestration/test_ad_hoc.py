@@ -1,6 +1,7 @@
 """Replays from the launchpad: the configuration as it stands works, each field does what it says, and what is wrong is
 one line."""
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +10,10 @@ import dagster as dg
 import pytest
 
 from jetstream_pipeline import Queue
+from jetstream_pipeline.connector.statistics import Progress
 from jetstream_pipeline.orchestration import ad_hoc as module
 from jetstream_pipeline.orchestration.ad_hoc import AdHocConfig, ad_hoc_job
+from jetstream_pipeline.replay.reading import Progress as WindowProgress
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -200,6 +203,41 @@ def test_time_that_runs_out_is_the_time_that_was_given(settings: Settings, monke
     launch(settings, max_minutes=0.5)
     launch(settings, max_minutes=0)
     assert seconds == [3600, 30, 0]
+
+
+@pytest.mark.parametrize("into", ["queue", "stream"])
+def test_how_a_connection_ended_is_logged_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, into: str
+) -> None:
+    def into_queue(wanted: AdHoc, _: float, on_progress: Any) -> Any:
+        on_progress(Progress(0, 0, 1, 1.0, 0, "the host went away"))
+        raise module.PipelineError("this is a test")
+
+    def into_stream(wanted: AdHoc, progress_of: Any) -> Any:
+        progress_of(PAST)(WindowProgress(0, 0, 1.0, "the host went away"))
+        raise module.PipelineError("this is a test")
+
+    monkeypatch.setattr(AdHoc, "into_queue", into_queue)
+    monkeypatch.setattr(AdHoc, "into_stream", into_stream)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_config = {"ops": {"replay": {"config": {"into": into}}}}
+        result = ad_hoc_job(settings).execute_in_process(run_config, instance=instance, raise_on_error=False)
+        warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == logging.WARNING]
+    assert failure_of(result) == "this is a test"
+    assert warnings == ["the host went away" if into == "queue" else f"{PAST}: the host went away"]
+
+
+def test_an_hour_has_settled_when_the_setting_says_so(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hours(start: str, end: str, now: datetime, settle: timedelta) -> Any:
+        asked.append((start, end, settle))
+        raise module.PipelineError("this is a test")
+
+    monkeypatch.setattr(module, "settled_hours", hours)
+    settings = Settings(data_dir=data.root, settle_minutes=50)
+    assert failure_of(launch(settings, into="stream", end="2026-01-31")) == "this is a test"
+    assert asked == [("", "2026-01-31", timedelta(minutes=50))]
 
 
 def test_what_is_asked_for_is_what_is_configured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from jetstream_pipeline.orchestration.checks import (
+    _standing,
     check_keys,
     completeness,
     events_checks,
@@ -19,7 +21,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.streams.catching_up import Plan
 from jetstream_pipeline.window import Window
-from jetstream_pipeline_tests.orchestration.driving import EVENTS, declared, plain
+from jetstream_pipeline_tests.orchestration.driving import EVENTS, Driver, declared, hours_ago, plain
 from jetstream_pipeline_tests.quality.summaries import put, shifted, summary
 from jetstream_pipeline_tests.windows import HOUR, commit, store
 
@@ -27,9 +29,9 @@ NEXT = shifted(1)
 NAMES = ["complete", "continuity", "volume", "quarantine", "schema"]
 
 
-def checked(data: DataDirectory, *windows: WindowSummary) -> dict[str, dg.AssetCheckResult]:
+def checked(data: DataDirectory, *windows: WindowSummary, **said: Any) -> dict[str, dg.AssetCheckResult]:
     """The checks of windows whose files stand."""
-    results = window_checks(declared(data), {said.window: said for said in windows})
+    results = window_checks(declared(data, **said), {said.window: said for said in windows})
     return {result.check_name or "": result for result in results}
 
 
@@ -82,6 +84,14 @@ def test_a_hole_between_neighbours_is_found_from_either_side(data: DataDirectory
         assert failed(checked(data, said)) == ["continuity"]
 
 
+def test_clocks_may_differ_by_what_the_setting_says(data: DataDirectory) -> None:
+    part = timedelta(seconds=25)
+    standing(data, summary(events=100, last=HOUR.end + part))
+    late = standing(data, summary(NEXT, events=100, first=NEXT.start - part))
+    assert failed(checked(data, late)) == ["continuity"]
+    assert failed(checked(data, late, host_skew_seconds=300)) == []
+
+
 def test_an_hour_unlike_those_of_the_days_before_is_found(data: DataDirectory) -> None:
     for days in range(1, 5):
         standing(data, summary(shifted(-24 * days), events=10_000))
@@ -127,6 +137,36 @@ def test_lost_hours_are_told_in_ranges(data: DataDirectory) -> None:
     assert text.endswith(" and 6 more")
     assert plain(history.metadata) == {"lost": 28, "missing": 3}
     assert fresh.severity is history.severity is dg.AssetCheckSeverity.WARN
+
+
+@pytest.mark.parametrize(("minutes", "fresh"), [(139, True), (140, False)])
+def test_the_newest_hour_is_due_once_it_has_settled_as_the_setting_says(
+    data: DataDirectory, minutes: int, fresh: bool
+) -> None:
+    standing(data, summary())
+    now = HOUR.end + timedelta(minutes=minutes)
+    freshness, _ = stream_checks(declared(data, settle_minutes=50), EVENTS, Plan((), (), ()), now)
+    assert (freshness.check_name, freshness.passed) == ("freshness", fresh)
+
+
+@pytest.mark.parametrize(("minutes", "missing"), [(68, ()), (69, (HOUR,))])
+def test_an_hour_is_missing_once_it_has_settled_as_the_setting_says(
+    data: DataDirectory, minutes: int, missing: tuple[Window, ...]
+) -> None:
+    stream = declared(data, first=HOUR, settle_minutes=59)
+    assert _standing(stream, HOUR.end + timedelta(minutes=minutes)) == Plan((), missing, ())
+
+
+def test_by_hand_hours_are_lost_that_lie_further_back_than_the_setting_says(data: DataDirectory) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        dagster = Driver(declared(data, first=hours_ago(20), look_back_hours=10), instance)
+        history = dg.AssetSelection.checks(dg.AssetCheckKey(EVENTS, "history"))
+        by_hand = dg.Definitions(jobs=[dg.define_asset_job("by_hand", selection=history)])
+        definitions = dg.Definitions.merge(dagster.definitions, by_hand)
+        assert definitions.resolve_job_def("by_hand").execute_in_process(instance=instance).success
+        check = dagster.checks()["history"]
+    assert not check.passed
+    assert plain(check.metadata)["lost"] in (11, 12), "the clock may have struck meanwhile"
 
 
 def test_a_window_that_cannot_be_looked_at_fails_its_check_and_no_more(data: DataDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -220,6 +221,14 @@ def test_a_request_of_which_nothing_came_is_made_again(consumer: Consumer) -> No
     assert request.run_key != lost.run_key
 
 
+def test_what_failed_and_succeeded_when_dagster_retried_it_is_not_asked_for_again(consumer: Consumer) -> None:
+    told(consumer.instance, HOUR, "a")
+    (request,) = consumer.look()
+    consumer.ran(request, "FAILURE")
+    consumer.ran(request)
+    assert consumer.rounds(3, 1e6) == []
+
+
 @pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
 def test_what_has_not_ended_is_waited_for(consumer: Consumer, status: str) -> None:
     told(consumer.instance, HOUR, "a")
@@ -327,6 +336,24 @@ def test_the_sensor_says_that_there_is_nothing_new(dagster: Driver) -> None:
     assert request.partition_key == HOUR.key
     assert dagster.look(sensor.name) == [], "the cursor is kept"
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_sensor_names_the_windows_that_failed_and_wait(consumer: Consumer) -> None:
+    now = time.time()
+    for window in WINDOWS[:2]:
+        told(consumer.instance, window, "a")
+    for request in consumer.look(now - 100):
+        consumer.ran(request, "SUCCESS" if request.partition_key == OTHER.key else "FAILURE")
+    assert consumer.round(now - 40, "FAILURE") == [HOUR.key]
+    definitions = consumer.dagster.definitions
+    sensor = definitions.resolve_sensor_def("network_tables_for_new_windows")
+    with dg.build_sensor_context(consumer.instance, cursor=consumer.cursor, definitions=definitions) as context:
+        assert sensor.evaluate_tick(context).skip_message == f"no new window; 1 failed and wait: {HOUR.key}"
+
+
+def test_each_window_of_a_backfill_has_a_run_of_its_own(dagster: Driver) -> None:
+    for name in ("posts", "hourly_report"):
+        assert dagster.definitions.resolve_assets_def(dg.AssetKey(["network", name])).backfill_policy is None
 
 
 def test_what_is_asked_for_builds_every_table_of_the_window(data: DataDirectory, dagster: Driver) -> None:

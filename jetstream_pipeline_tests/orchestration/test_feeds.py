@@ -17,6 +17,7 @@ LIKE = "app.bsky.feed.like"
 QUEUES = [
     {"name": "new_posts", "collections": ["app.bsky.feed.post"], "operations": ["create"]},
     {"name": "likes_of", "collections": [LIKE]},
+    {"name": "of_two", "dids": ["did:plc:a0", "did:plc:a4"], "kinds": ["commit"]},
 ]
 
 
@@ -26,10 +27,10 @@ def dagster(data: DataDirectory) -> Iterator[Driver]:
         yield Driver(declared(data, first=HOUR, queues=QUEUES, tables=[], report=False), instance)
 
 
-def lands(dagster: Driver, numbers: Sequence[int]) -> None:
-    """The window with these events: a post, a post's delete, or a like, by turns."""
+def lands(dagster: Driver, numbers: Sequence[int], *more: bytes) -> None:
+    """The window with these events: a post, a post's delete, or a like, by turns; and more of them."""
     messages = [(commit("{}", number=n), delete(number=n), commit("{}", LIKE, number=n))[n % 3] for n in numbers]
-    store(dagster.stream.data, messages)
+    store(dagster.stream.data, [*messages, *more])
     told(dagster.instance, HOUR, read_summary(dagster.stream.data.lake.events_path("network", HOUR)).content)
 
 
@@ -44,6 +45,14 @@ def test_each_queue_gets_what_its_filter_chooses_once(dagster: Driver) -> None:
     assert dagster.consume("new_posts") == dagster.consume("likes_of") == {HOUR.key: True}
     assert (held(dagster, "new_posts"), held(dagster, "likes_of")) == ([0, 3, 6], [2, 5, 8])
     assert dagster.consume("new_posts") == dagster.consume("likes_of") == {}
+
+
+def test_a_queue_of_accounts_and_kinds_gets_no_others(dagster: Driver) -> None:
+    body = '"identity":{"did":"did:plc:a0","handle":"alice.test","seq":1,"time":"2026-07-04T14:00:00Z"}'
+    identity = f'{{"did":"did:plc:a0","time_us":{HOUR.start_us + 9},"kind":"identity",{body}}}'
+    lands(dagster, range(9), identity.encode())
+    assert dagster.consume("of_two") == {HOUR.key: True}
+    assert held(dagster, "of_two") == [0, 4]
 
 
 def test_a_run_says_what_it_added(dagster: Driver) -> None:
@@ -106,3 +115,5 @@ def test_a_queue_is_an_asset_below_the_events(dagster: Driver) -> None:
     (spec,) = asset.specs
     assert [dep.asset_key for dep in spec.deps] == [EVENTS]
     assert spec.metadata["collections"] == "app.bsky.feed.post"
+    every = dagster.definitions.resolve_assets_def(dg.AssetKey(["network", "of_two"]))
+    assert [spec.metadata["collections"] for spec in every.specs] == ["all"]

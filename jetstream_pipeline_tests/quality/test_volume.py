@@ -82,6 +82,9 @@ def test_days_that_differ_much_among_themselves_excuse_a_day_that_differs() -> N
     today = with_counts({LIKE: 300})
     assert not volume(today, steady).passed
     assert volume(today, moody).passed
+    wild = [with_counts({LIKE: count}, day) for day, count in enumerate((300, 1000, 3000, 5000), 1)]
+    assert volume(with_counts({LIKE: 7000}), wild).passed
+    assert not volume(with_counts({LIKE: 9000}), wild).passed
 
 
 def test_a_halved_hour_is_told_where_days_differ_by_a_tenth() -> None:

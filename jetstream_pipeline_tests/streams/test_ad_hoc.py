@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline import Queue
@@ -17,6 +18,9 @@ from jetstream_pipeline.streams.ad_hoc import AdHoc, interval, settled_hours
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window, to_us
 from jetstream_pipeline_tests.connector.events import identity, simulated, stored
+from jetstream_pipeline_tests.handles.names import naming
+from jetstream_pipeline_tests.handles.web import serving
+from jetstream_pipeline_tests.handles.world import World
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -160,6 +164,28 @@ def test_a_stream_gets_whole_hours_with_their_proofs(data: DataDirectory, host: 
     assert set(heard) == {Window.hour(start), PAST}
     assert data.lake.streams() == ["ad_hoc_mine"]
     assert data.warehouse.stat().st_ino != before
+
+
+def test_a_stream_gets_only_the_accounts_that_are_asked_for(data: DataDirectory, host: Simulator) -> None:
+    one, other = list(dict.fromkeys(event.did for event in events(PAST.start, PAST.end)))[:2]
+    with serving() as services, naming() as names:
+        world = World(services, services, names, data.root / "unused")
+        world.appview("alice.test", other)
+        world.document(other, "at://alice.test")
+        endpoints = world.endpoints
+        settings = Settings(
+            data_dir=data.root,
+            hosts=(host.address,),
+            appview=endpoints.appview,
+            plc_directory=endpoints.plc,
+            dns_server=endpoints.dns or "",
+        )
+        wanted = ad_hoc(data, host, settings=settings, dids=(one,), handles=("alice.test",))
+        (summary,) = wanted.into_stream(lambda _: lambda _: None)
+    found = pq.read_table(data.lake.events_path("ad_hoc_mine", PAST), columns=["did"])["did"].to_pylist()
+    assert set(found) == {one, other}
+    own = [event for event in events(PAST.start, PAST.end) if event.did in (one, other)]
+    assert (summary.state.is_whole, len(found)) == (True, len(own))
 
 
 def test_a_stream_takes_no_part_of_an_hour(data: DataDirectory, host: Simulator) -> None:

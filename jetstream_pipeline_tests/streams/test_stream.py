@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -149,12 +149,15 @@ def test_a_compressed_stream_is_asked_for_with_the_dictionary_that_its_host_has(
         assert list(data.cache.values()) == [host.dictionary_v2]
 
 
-def test_the_dictionary_of_the_old_wire_may_lie_in_a_file(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("use_case", "do"), [("replay_window", Stream.replay), ("verify_window", Stream.verify)])
+def test_the_dictionary_of_the_old_wire_may_lie_in_a_file(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch, use_case: str, do: Callable[[Stream, Window], Any]
+) -> None:
     asked, file = Recorder(), data.root / "own.zdict"
     file.write_bytes(Simulator(NETWORK).dictionary)
-    monkeypatch.setattr(module, "replay_window", asked)
+    monkeypatch.setattr(module, use_case, asked)
     with pytest.raises(InvalidInput, match="this is a test"):
-        stream_of(data, compression=True, zstd_dictionary=file).replay(PAST)
+        do(stream_of(data, compression=True, zstd_dictionary=file), PAST)
     found = asyncio.run(asked.named["options"].dictionaries.find(HOSTS[0], Wire.V1))
     assert found.content == file.read_bytes()
 
@@ -232,6 +235,15 @@ def test_a_stream_begins_where_it_says_or_the_setting_or_its_data_or_two_days_ag
     assert stream_of(data, first_hour=SETTING).first_hour(NOON) == SETTING
     assert stream_of(data, first_hour=SETTING, start=START).first_hour(NOON) == START
     assert stream_of(data, start=START).first_hour(NOON) == START
+
+
+def test_what_is_to_be_there_begins_where_the_stream_says_or_the_setting_or_with_what_hosts_may_have(
+    data: DataDirectory,
+) -> None:
+    assert stream_of(data, look_back_hours=10).beginning(NOON) == datetime(2026, 7, 6, 3, tzinfo=UTC)
+    assert stream_of(data, first_hour=SETTING).beginning(NOON) == SETTING
+    assert stream_of(data, first_hour=SETTING, start=START).beginning(NOON) == START
+    assert stream_of(data, start=START).beginning(NOON) == START
 
 
 def test_without_a_clock_of_somebody_else_a_new_stream_begins_two_days_before_now(data: DataDirectory) -> None:
