@@ -39,3 +39,4 @@ EVENT_DESCRIPTIONS: dict[str, str] = {
 }
 
 COMMIT, IDENTITY, ACCOUNT, SYNC = "commit", "identity", "account", "sync"
+DELETE = "delete"

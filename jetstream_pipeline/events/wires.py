@@ -1,4 +1,7 @@
-"""The shapes of an event on both of Jetstream's stream wires, and the one row that either becomes."""
+"""The shapes of an event on both of Jetstream's stream wires, and the one row that either becomes, message by message.
+
+What is wholly sound comes by `sound` instead, many messages at once; whether a message is an event is said here.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,23 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, IDENTITY, SYNC
+from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, IDENTITY, SYNC
 
 MAX_TIME_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
 
-_V2_TYPE = "network.bsky.jetstream.subscribeEvents"
+V2_TYPE = "network.bsky.jetstream.subscribeEvents"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Operation = Literal["create", "update", "delete"]
-_Kept = msgspec.Raw | msgspec.UnsetType
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Operation = Literal["create", "update", "delete"]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+ERROR = "error"
+"""The type of a v2 frame that ends the stream."""
+NOTHING = msgspec.Raw(b"")
+"""Where a message has no such part."""
 
 
 class Wire(StrEnum):
@@ -53,54 +60,54 @@ class Notice(msgspec.Struct, frozen=True):
     ends: bool
 
 
-class _Commit(msgspec.Struct):
-    rev: _Text
-    operation: _Operation
-    collection: _Text
-    rkey: _Text
-    record: _Kept = msgspec.UNSET
+class Commit(msgspec.Struct, gc=False):
+    rev: Text
+    operation: Operation
+    collection: Text
+    rkey: Text
+    record: msgspec.Raw = NOTHING
     cid: str | None = None
 
 
-class _V1Message(msgspec.Struct):
-    did: _Text
+class V1Message(msgspec.Struct, gc=False):
+    did: Text
     time_us: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US)]
     kind: Literal["commit", "identity", "account", "sync"]
-    cursor: _Seq | None = None
-    commit: _Commit | None = None
-    identity: _Kept = msgspec.UNSET
-    account: _Kept = msgspec.UNSET
-    sync: _Kept = msgspec.UNSET
+    cursor: Seq | None = None
+    commit: Commit | None = None
+    identity: msgspec.Raw = NOTHING
+    account: msgspec.Raw = NOTHING
+    sync: msgspec.Raw = NOTHING
 
 
 class _V2Event(msgspec.Struct, tag_field="$type"):
-    did: _Text
-    seq: _Seq
-    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    did: Text
+    seq: Seq
+    time: Moment
 
     @property
     def time_us(self) -> int:
         return (self.time - _EPOCH) // _MICROSECOND
 
 
-class _V2Commit(_V2Event, tag=f"{_V2_TYPE}#commit"):
-    rev: _Text
-    operation: _Operation
-    collection: _Text
-    rkey: _Text
-    record: _Kept = msgspec.UNSET
+class _V2Commit(_V2Event, tag=f"{V2_TYPE}#commit"):
+    rev: Text
+    operation: Operation
+    collection: Text
+    rkey: Text
+    record: msgspec.Raw = NOTHING
     cid: str | None = None
 
 
-class _V2Identity(_V2Event, tag=f"{_V2_TYPE}#identity"):
+class _V2Identity(_V2Event, tag=f"{V2_TYPE}#identity"):
     identity: msgspec.Raw
 
 
-class _V2Account(_V2Event, tag=f"{_V2_TYPE}#account"):
+class _V2Account(_V2Event, tag=f"{V2_TYPE}#account"):
     account: msgspec.Raw
 
 
-class _V2Sync(_V2Event, tag=f"{_V2_TYPE}#sync"):
+class _V2Sync(_V2Event, tag=f"{V2_TYPE}#sync"):
     sync: msgspec.Raw
 
 
@@ -119,7 +126,7 @@ class _V2Frame(msgspec.Struct):
     message: str = ""
 
 
-_v1 = msgspec.json.Decoder(_V1Message)
+_v1 = msgspec.json.Decoder(V1Message)
 _v2_frame = msgspec.json.Decoder(_V2Frame)
 _v2_event = msgspec.json.Decoder(_V2Commit | _V2Identity | _V2Account | _V2Sync)
 _v2_info = msgspec.json.Decoder(_V2Info)
@@ -139,7 +146,7 @@ def read_v1(text: bytes) -> Fields:
 def read_v2(text: bytes) -> Fields | Notice:
     """One v2 frame: an event, or what the host says of the stream. ValueError says why it is neither."""
     frame = _v2_frame.decode(text)
-    if frame.type == "error":
+    if frame.type == ERROR:
         return Notice(frame.error, frame.message, ends=True)
     try:
         event = _v2_event.decode(frame.payload)
@@ -168,10 +175,10 @@ def _notice(payload: msgspec.Raw) -> Notice:
     return Notice(info.name, info.message, ends=False)
 
 
-def _with_commit(fields: Fields, commit: _Commit | _V2Commit) -> Fields:
+def _with_commit(fields: Fields, commit: Commit | _V2Commit) -> Fields:
     fields.operation, fields.collection = commit.operation, commit.collection
     fields.rkey, fields.rev = commit.rkey, commit.rev
-    if commit.operation == "delete":
+    if commit.operation == DELETE:
         return fields
     if not commit.cid:
         raise ValueError(f"a {commit.operation} without `cid`")
@@ -179,9 +186,9 @@ def _with_commit(fields: Fields, commit: _Commit | _V2Commit) -> Fields:
     return _with_body(fields, commit.record)
 
 
-def _with_body(fields: Fields, body: _Kept) -> Fields:
+def _with_body(fields: Fields, body: msgspec.Raw) -> Fields:
     name = "record" if fields.kind == COMMIT else fields.kind
-    if isinstance(body, msgspec.UnsetType):
+    if not body:
         raise ValueError(f"no `{name}`")
     if not bytes(body).startswith(b"{"):
         raise ValueError(f"`{name}` is not an object")

@@ -1,0 +1,172 @@
+"""The fast road from messages to columns: many at once, where every one of them is a sound event.
+
+It takes nothing that `wires` does not take message by message, and makes the same columns of it; at the first doubt it
+takes nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
+from jetstream_pipeline.events.wires import (
+    ERROR,
+    NOTHING,
+    V2_TYPE,
+    Commit,
+    Operation,
+    Seq,
+    Text,
+    V1Message,
+    Wire,
+)
+
+_COMMIT = ("rev", "operation", "collection", "rkey", "record", "cid")
+_KEPT = ("record", "payload", "host")
+_V2_KINDS = {f"{V2_TYPE}#{kind}": kind for kind in (COMMIT, IDENTITY, ACCOUNT, SYNC)}
+_UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
+_NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
+_Values = dict[str, Sequence[Any] | pa.Array]
+"""A batch's values by column; under `payload` what has them by their kind."""
+
+
+class _Doubtful(Exception):
+    """Something among the messages is to be looked at alone."""
+
+
+class _V2Payload(msgspec.Struct, gc=False):
+    type: str = msgspec.field(name="$type")
+    did: Text
+    seq: Seq
+    time: str
+    rev: Text | None = None
+    operation: Operation | None = None
+    collection: Text | None = None
+    rkey: Text | None = None
+    record: msgspec.Raw = NOTHING
+    cid: str | None = None
+    identity: msgspec.Raw = NOTHING
+    account: msgspec.Raw = NOTHING
+    sync: msgspec.Raw = NOTHING
+
+
+class _V2Frame(msgspec.Struct, gc=False):
+    type: str = msgspec.field(name="$type")
+    payload: _V2Payload
+    error: str = ""
+    message: str = ""
+
+
+_v1 = msgspec.json.Decoder(V1Message)
+_v2 = msgspec.json.Decoder(_V2Frame)
+
+
+def sound_events(messages: Sequence[bytes], host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
+    """The messages as events of `EVENT_SCHEMA`, in order; None where one of them may be none, or is of a time after
+    `latest_us` (unix microseconds)."""
+    try:
+        values = _v1_values(messages) if wire is Wire.V1 else _v2_values(messages)
+        return _events(values, host, latest_us)
+    except (_Doubtful, ValueError, RecursionError):
+        return None
+
+
+def _v1_values(messages: Sequence[bytes]) -> _Values:
+    events = _lines(messages, _v1)
+    commits = [event.commit or _NO_COMMIT for event in events]
+    seqs = [event.cursor for event in events]
+    return _of(events, "did", "time_us", "kind") | _of(commits, *_COMMIT) | {"seq": seqs, "payload": events}
+
+
+def _v2_values(messages: Sequence[bytes]) -> _Values:
+    frames = _lines(messages, _v2)
+    if any(frame.type == ERROR for frame in frames):
+        raise _Doubtful("what a host says of the stream")
+    events = [frame.payload for frame in frames]
+    kinds = [_V2_KINDS.get(event.type) for event in events]
+    times = pa.array([event.time for event in events], pa.string())
+    if not pc.all(pc.match_substring_regex(times, _UTC)).as_py():
+        raise _Doubtful("a time as we do not know it")
+    times_us = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    return _of(events, "did", "seq", *_COMMIT) | {"kind": kinds, "time_us": times_us, "payload": events}
+
+
+def _of(rows: Sequence[Any], *names: str) -> _Values:
+    """Values by name. Rows made tuples first would be a task for the garbage collector."""
+    return {name: list(map(attrgetter(name), rows)) for name in names}
+
+
+def _lines(messages: Sequence[bytes], decoder: msgspec.json.Decoder[Any]) -> list[Any]:
+    """Each message decoded; all of them are UTF-8."""
+    text = b"\n".join(messages)
+    octets = np.frombuffer(text, np.uint8)
+    lengths = np.fromiter(map(len, messages), np.int32, len(messages))
+    if not lengths.all() or (octets[_offsets(lengths + 1)[:-1]] != ord("{")).any():
+        raise _Doubtful("a message that does not begin as an object does")
+    if np.count_nonzero(octets == ord("\n")) != len(messages) - 1:
+        raise _Doubtful("a line break within a message")
+    if not text.isascii():
+        offsets = pa.py_buffer(_offsets([len(text)]))
+        pa.StringArray.from_buffers(1, offsets, pa.py_buffer(text)).validate(full=True)
+    lines = decoder.decode_lines(text)
+    if len(lines) != len(messages):
+        raise _Doubtful("two objects in one message")
+    return lines
+
+
+def _events(values: _Values, host: str, latest_us: int) -> pa.RecordBatch:
+    columns = {
+        field.name: pa.array(values[field.name], field.type) for field in EVENT_SCHEMA if field.name not in _KEPT
+    }
+    if columns["kind"].null_count:
+        raise _Doubtful("a kind that nobody knows")
+    is_commit = pc.equal(columns["kind"], COMMIT)
+    columns["record"] = _texts(values["record"])
+    columns["payload"] = _texts(_payloads(values, is_commit))
+    columns["host"] = pa.repeat(pa.scalar(host, pa.string()), len(is_commit))
+    keeps_record = pc.and_(is_commit, pc.not_equal(pc.fill_null(columns["operation"], DELETE), DELETE))
+    for wanted, names in (
+        (is_commit, ("operation", "collection", "rkey", "rev")),
+        (keeps_record, ("cid", "record")),
+        (pc.invert(is_commit), ("payload",)),
+    ):
+        if not all(pc.all(pc.equal(columns[name].is_valid(), wanted)).as_py() for name in names):
+            raise _Doubtful("a part that is missing, or is not of its event")
+    times = pc.min_max(columns["time_us"])
+    if times["min"].as_py() < 0 or times["max"].as_py() > latest_us or pc.any(pc.equal(columns["cid"], "")).as_py():
+        raise _Doubtful("a value out of its range")
+    return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
+
+
+def _payloads(values: _Values, is_commit: pa.Array) -> list[msgspec.Raw]:
+    """The body of each event that is not a commit."""
+    bodies = [NOTHING] * len(is_commit)
+    for row in np.flatnonzero(~is_commit.to_numpy(zero_copy_only=False)).tolist():
+        bodies[row] = getattr(values["payload"][row], values["kind"][row])
+    return bodies
+
+
+def _texts(bodies: Sequence[msgspec.Raw]) -> pa.Array:
+    """JSON objects as received; null where there is none."""
+    text = b"".join(bodies)
+    lengths = np.fromiter(map(len, bodies), np.int32, len(bodies))
+    offsets = _offsets(lengths)
+    there = lengths > 0
+    if not (np.frombuffer(text, np.uint8)[offsets[:-1][there]] == ord("{")).all():
+        raise _Doubtful("a body that is not an object")
+    validity = pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.StringArray.from_buffers(len(bodies), pa.py_buffer(offsets), pa.py_buffer(text), validity)
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where texts of these lengths begin, one after the other, and where the last one ends."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

@@ -1,0 +1,134 @@
+"""The fast road takes what the slow one takes, and makes the same of it, whatever a host sends."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jetstream_pipeline.events import decode as decoding
+from jetstream_pipeline.events.decode import decode, decode_each
+from jetstream_pipeline.events.sound import sound_events
+from jetstream_pipeline.events.wires import MAX_TIME_US, Wire
+from jetstream_pipeline.simulator import Network
+from jetstream_pipeline_tests.reference import reference
+
+START_US = 1_783_175_880_000_000
+EVENTS = list(Network(rate=100).events(START_US, START_US + 60_000_000))
+KINDS = {(event.kind, event.operation, event.collection): event for event in EVENTS}
+SAMPLES = {
+    Wire.V1: [event.message for event in KINDS.values()],
+    Wire.V2: [event.message_v2 for event in KINDS.values()],
+}
+ODD_VALUES: tuple[Any, ...] = (
+    None, "", "error", "é", 0, -1, 5, 2**63, 2**64, 1.5, True, {}, {"a": 1}, [], "commit", "sync", "delete", "create",
+    "2026-07-04T12:00:00Z", "2026-07-04T14:00:00.1234567+02:00", "2026-07-04 12:00:00Z", "2026-02-30T12:00:00Z",
+    "1969-07-04T12:00:00Z", "2026-07-04T23:59:60Z", "0000-01-01T00:00:00Z", "2026-07-04T12:00Z", "2026-07-04T24:00:00Z",
+)  # fmt: skip
+ODD_NAMES = (
+    "cid",
+    "record",
+    "identity",
+    "account",
+    "sync",
+    "error",
+    "message",
+    "seq",
+    "cursor",
+    "commit",
+    "rev",
+    "other",
+)
+ODD_MESSAGES = (b"", b" ", b"\n", b"{}", b"null", b"{}{}", b"\xff", b'{"a":"\xff"}', b"[]", b"\xef\xbb\xbf{}")
+
+
+@st.composite
+def changed(draw: st.DrawFn, wire: Wire) -> bytes:
+    """A message in which some bytes, or some values, are others."""
+    message = draw(st.sampled_from(SAMPLES[wire]))
+    how = draw(st.sampled_from(("sound", "bytes", "value", "value", "value", "odd", "spelled")))
+    if how == "odd":
+        return draw(st.sampled_from(ODD_MESSAGES))
+    if how == "bytes":
+        start = draw(st.integers(0, len(message)))
+        length = draw(st.integers(0, 3))
+        return message[:start] + draw(st.binary(max_size=3)) + message[start + length :]
+    if how == "sound":
+        return message
+    try:
+        event = json.loads(message)
+    except ValueError:
+        return message
+    if how == "spelled":
+        return json.dumps(event, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from((None, 1)))).encode(
+            errors="surrogatepass"
+        )
+    place = draw(st.sampled_from([event, event.get("commit", event), event.get("payload", event)]))
+    name = draw(st.sampled_from([*place, *ODD_NAMES]))
+    if draw(st.booleans()):
+        place.pop(name, None)
+    else:
+        place[name] = draw(st.sampled_from(ODD_VALUES))
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("wire", Wire)
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_both_roads_make_the_same_of_every_message(wire: Wire, data: st.DataObject) -> None:
+    messages = data.draw(st.lists(changed(wire), min_size=1, max_size=6))
+    latest_us = data.draw(st.sampled_from([START_US + 30_000_000, MAX_TIME_US]))
+    for batch in (messages, *([message] for message in messages)):
+        slow = decode_each(batch, "host", latest_us, wire)
+        fast = sound_events(batch, "host", latest_us, wire)
+        if fast is not None:
+            fast.validate(full=True)
+            assert fast.equals(slow.events)
+            assert not slow.rejected
+            assert not slow.notices
+
+
+@pytest.mark.parametrize("wire", Wire)
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_what_is_not_sound_stays_where_it_was_among_the_others(wire: Wire, data: st.DataObject) -> None:
+    messages = data.draw(st.lists(changed(wire), max_size=40))
+    at_once, alone = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_AT_ONCE", at_once)
+        patch.setattr(decoding, "_ALONE", alone)
+        assert decode(messages, "host", wire=wire) == decode_each(messages, "host", wire=wire)
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_everyday_events_take_the_fast_road(wire: Wire) -> None:
+    messages = [event.message if wire is Wire.V1 else event.message_v2 for event in EVENTS if event.kind != "sync"]
+    sound = [message for message in messages if b"\\ud83d" not in message]
+    assert len(sound) > 5_000
+    events = sound_events(sound, "host", MAX_TIME_US, wire)
+    assert events is not None
+    assert events.equals(decode_each(sound, "host", wire=wire).events)
+
+
+@pytest.mark.parametrize(("name", "wire"), [("v1_frames", Wire.V1), ("v2_frames", Wire.V2)])
+def test_a_servers_events_take_the_fast_road(name: str, wire: Wire) -> None:
+    messages = reference(f"server/{name}.jsonl").read_bytes().splitlines()
+    events = sound_events(messages, "host", MAX_TIME_US, wire)
+    assert events is not None
+    assert events.equals(decode_each(messages, "host", wire=wire).events)
+
+
+def test_a_real_hosts_events_take_the_fast_road() -> None:
+    messages = reference("events/real-v1-window.jsonl").read_bytes().splitlines()
+    events = sound_events(messages, "host", MAX_TIME_US, Wire.V1)
+    assert events is not None
+    assert events.equals(decode_each(messages, "host").events)
+
+
+@pytest.mark.parametrize("messages", [[b"{A}{A}", b""], [b"{A}{A}", b" "], [b"{A}\n{A}"], [b"{A}\n", b"{A}"]])
+def test_an_event_is_a_message_of_its_own(messages: list[bytes]) -> None:
+    event = SAMPLES[Wire.V1][0]
+    batch = [message.replace(b"{A}", event) for message in messages]
+    assert sound_events(batch, "host", MAX_TIME_US, Wire.V1) is None
+    assert decode(batch, "host") == decode_each(batch, "host")
