@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
@@ -78,3 +82,10 @@ def delete(collection: str = "app.bsky.feed.post", number: int = 0) -> bytes:
         f'{{"did":"did:plc:a{number}","time_us":{HOUR.start_us + number},"kind":"commit","commit":{{"rev":"3k{number}",'
         f'"operation":"delete","collection":"{collection}","rkey":"k{number}"}}}}'
     ).encode()
+
+
+def rows_of(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """What a window's file holds, in stream order."""
+    rows = pq.ParquetFile(path).read().sort_by("position")
+    assert rows["position"].to_pylist() == list(range(rows.num_rows))
+    return rows.drop_columns("position") if columns is None else rows.select(columns)

@@ -111,7 +111,7 @@ class Run:
                 batch = _first(batch, past)
         if self.client.span:
             # What only shows how far the stream has come has done so.
-            batch = batch.filtered(self.client.subscription.mask(batch.events).to_pylist())
+            batch = batch.filtered(self.client.subscription.mask(batch.events))
         left = self.bounds.count - self.events
         if self.bounds.count and batch.events.num_rows > left:
             batch, self.end_reached = _first(batch, left), False

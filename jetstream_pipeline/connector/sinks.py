@@ -82,7 +82,7 @@ class QueueSink:
         times = batch.events["time_us"]
         if not self.resumed or not len(times) or pc.min(times).as_py() > self.resumed.position_us + HOST_SKEW_US:
             return batch
-        return batch.filtered(self.queue.unknown(self._keys_of(batch)))
+        return batch.filtered(pa.array(self.queue.unknown(self._keys_of(batch)), pa.bool_()))
 
     def _keys_of(self, batch: Batch) -> list[str]:
         return [f"{self.run}{identity}" for identity in identities(batch.events).to_pylist()]

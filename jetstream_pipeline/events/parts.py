@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -42,8 +41,12 @@ class Part:
         later = (replace(message, after=message.after - before) for message in self.rejected if message.after > before)
         return Part(self.events.slice(0, before), earlier), Part(self.events.slice(before), tuple(later))
 
-    def filtered(self, keep: Sequence[bool]) -> Part:
+    def filtered(self, keep: pa.BooleanArray) -> Part:
         """Only these of the events; the other messages stay between the same ones."""
-        before = [0, *accumulate(keep)]
-        rejected = tuple(replace(message, after=before[message.after]) for message in self.rejected)
-        return Part(self.events.filter(pa.array(keep, pa.bool_())), rejected)
+        if keep.true_count == len(keep):
+            return self
+        rejected = self.rejected
+        if rejected:
+            before = [0, *accumulate(keep.to_pylist())]
+            rejected = tuple(replace(message, after=before[message.after]) for message in rejected)
+        return Part(self.events.filter(keep), rejected)

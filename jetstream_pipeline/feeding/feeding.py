@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.identity import IDENTITY_COLUMNS
 from jetstream_pipeline.events.record import payloads
+from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.feeding.errors import FeedBusy
 from jetstream_pipeline.feeding.fed_list import DIGEST, FedList, Mark, Marker, Note, digests
 from jetstream_pipeline.feeding.feed import Feed
+from jetstream_pipeline.storage.event_layout import in_stream_order
 from jetstream_pipeline.storage.files import locked, make_directory, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
@@ -157,11 +159,10 @@ class _Feeding:
             self._queue.batch_add_items_to_queue(items, self._metadata, bookmark=bookmark)
 
 
-def _chosen(file: pq.ParquetFile, feed: Feed, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The events that are for the queue, in stream order, a row group at a time."""
-    for number in range(file.num_row_groups):
-        for events in file.read_row_group(number, columns).combine_chunks().to_batches():
-            yield events.filter(feed.mask(events))
+def _chosen(file: pq.ParquetFile, feed: Feed, columns: Sequence[str] = EVENT_SCHEMA.names) -> Iterator[pa.RecordBatch]:
+    """The events that are for the queue, in stream order."""
+    for events in in_stream_order(file, columns):
+        yield events.filter(feed.mask(events))
 
 
 def _new(file: pq.ParquetFile, feed: Feed, new: pa.BooleanArray) -> Iterator[pa.RecordBatch]:

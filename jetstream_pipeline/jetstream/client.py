@@ -62,7 +62,7 @@ class Batch:
     def rejected(self) -> tuple[Rejected, ...]:
         return self.part.rejected
 
-    def filtered(self, keep: Sequence[bool]) -> Batch:
+    def filtered(self, keep: pa.BooleanArray) -> Batch:
         """The batch with only these of its events."""
         return replace(self, part=self.part.filtered(keep))
 
@@ -244,7 +244,7 @@ class StreamClient:
         if beginning.joint and beginning.joint.shown is None and part.events.num_rows:
             await self._join(beginning.joint, part.events, server, resumption)
         fresh = resumption.saw(part.events, server.host)
-        repeats = fresh.count(False)
+        repeats = len(fresh) - fresh.true_count
         self.repeats += repeats
         if part.rejected:
             digested = zip(part.rejected, digests(part.rejected), strict=True)
@@ -255,8 +255,7 @@ class StreamClient:
             self._silence = 0.0
             self.stall_sec = max(self.stall_sec / 2, _FIRST_STALL_SEC)
         self._progress += len(fresh) - repeats
-        keep = pa.array(fresh, pa.bool_())
-        return part.filtered((keep if self.span else pc.and_(keep, self.subscription.mask(part.events))).to_pylist())
+        return part.filtered(fresh if self.span else pc.and_(fresh, self.subscription.mask(part.events)))
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,25 @@ class Recent:
         """Whether one of the events has been seen."""
         return not self._keys.isdisjoint(identities(events).to_pylist())
 
-    def fresh(self, events: pa.RecordBatch) -> list[bool]:
+    def fresh(self, events: pa.RecordBatch) -> pa.BooleanArray:
         """Which of the events have not been seen; each is seen from then on."""
         keys = identities(events).to_pylist()
-        result = []
-        for key in keys:
-            result.append(key not in self._keys)
-            self._keys.add(key)
-        new = [key for key, is_new in zip(keys, result, strict=True) if is_new]
-        self._position.add(events["time_us"].filter(pa.array(result, pa.bool_())))
-        self._add(_Stretch(self.position, new, ()))
+        distinct = set(keys)
+        if len(distinct) == len(keys) and self._keys.isdisjoint(distinct):
+            result = pa.repeat(pa.scalar(True), len(keys))
+        else:
+            result = self._first_seen(keys)
+            events = events.filter(result)
+            keys = pa.array(keys, pa.string()).filter(result).to_pylist()
+        self._keys.update(keys)
+        self._position.add(events["time_us"])
+        self._add(_Stretch(self.position, keys, ()))
         return result
+
+    def _first_seen(self, keys: Sequence[str]) -> pa.BooleanArray:
+        """Which of the keys are new and have not come earlier among these."""
+        first = {key: number for number, key in reversed([*enumerate(keys)])}
+        return pa.array([key not in self._keys and first[key] == number for number, key in enumerate(keys)], pa.bool_())
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Remember messages that are no events."""

@@ -90,10 +90,10 @@ class Resumption:
         had_numbers, self._numbers = self._numbers is not None, None
         return had_numbers
 
-    def saw(self, events: pa.RecordBatch, host: Host) -> list[bool]:
+    def saw(self, events: pa.RecordBatch, host: Host) -> pa.BooleanArray:
         """Which of the events are new."""
         if not events.num_rows:
-            return []
+            return pa.array([], pa.bool_())
         if self._floor_us is None:
             self._floor_us = events["time_us"][0].as_py()
         first, last = events["seq"][0].as_py(), events["seq"][-1].as_py()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from jetstream_pipeline.errors import PipelineError
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.replay.merging import Insertions
 from jetstream_pipeline.replay.seams import neighbours
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.event_layout import in_stream_order
 from jetstream_pipeline.storage.files import Version, move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
@@ -34,10 +34,9 @@ def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version 
 
 
 def rows(path: Path) -> Iterator[pa.RecordBatch]:
-    """A window's events in stream order, a row group at a time."""
+    """A window's events in stream order."""
     with reading(path) as file:
-        for number in range(file.num_row_groups):
-            yield from file.read_row_group(number).cast(EVENT_SCHEMA).combine_chunks().to_batches()
+        yield from in_stream_order(file)
 
 
 def amend(

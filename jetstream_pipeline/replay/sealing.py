@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from jetstream_pipeline import __version__
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
 from jetstream_pipeline.replay.seams import Seams, neighbours
 from jetstream_pipeline.replay.streams import say_filter
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.event_layout import FILE_SCHEMA
 from jetstream_pipeline.storage.files import move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
@@ -72,7 +72,7 @@ def _seal_whole(place: Place, files: StagedWindow, evidence: Evidence, reason: s
             say_filter(data, stream, place.subscription, replace=place.replace)
             _put(messages, data.quarantine_path(stream, window), summary)
             move(written, lake.events_path(stream, window))
-            emptied(lake.incomplete_path(stream, window), EVENT_SCHEMA, summary)
+            emptied(lake.incomplete_path(stream, window), FILE_SCHEMA, summary)
         return summary
 
 

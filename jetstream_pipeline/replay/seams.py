@@ -18,6 +18,7 @@ from jetstream_pipeline.events.crossing import crossing
 from jetstream_pipeline.events.identity import IDENTITY_COLUMNS, identities
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.storage.errors import Damaged
+from jetstream_pipeline.storage.event_layout import in_stream_order
 from jetstream_pipeline.storage.files import Version, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.parquet import reading
@@ -103,7 +104,7 @@ def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
     found: list[pa.RecordBatch] = []
     with reading(path) as file:
         for number in reversed(range(file.num_row_groups)):
-            found = [*file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches(), *found]
+            found = [*in_stream_order(file, _COLUMNS, [number]), *found]
             if found and crossing(found[0], since_us, final=True).before >= _WELL_BEFORE:
                 break
     return found
@@ -114,7 +115,7 @@ def _first_rows(path: Path, until_us: int) -> Sequence[pa.RecordBatch]:
     found: list[pa.RecordBatch] = []
     with reading(path) as file:
         for number in range(file.num_row_groups):
-            found += file.read_row_group(number, columns=_COLUMNS).combine_chunks().to_batches()
+            found += in_stream_order(file, _COLUMNS, [number])
             if found and crossing(found[-1], until_us).passed:
                 break
     return found

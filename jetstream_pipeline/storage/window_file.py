@@ -7,47 +7,59 @@ twice, for the footer and for the data; when a window is replaced by the same ro
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.storage.event_layout import FILE_SCHEMA, WRITING, arranged
 from jetstream_pipeline.storage.files import fsync_path, replacing, told
 from jetstream_pipeline.storage.summary import SUMMARY_KEY, Counts, WindowSummary
-from jetstream_pipeline.window import from_us
+from jetstream_pipeline.storage.tally import Tally
 
-_ROW_GROUP_ROWS = 65_536
-_ROW_GROUP_BYTES = 48 * 1024 * 1024
+_ROW_GROUP_ROWS = 196_608
+_ROW_GROUP_BYTES = 128 * 1024 * 1024
 _ROW_BYTES = 64
 """What a row takes beside its texts, roughly."""
 _SMALL_BATCHES = 64
 """So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
 _CONTENT_DIGITS = 32
-_COLLECTIONS = 1000
-"""Named in a summary: strangers invent as many as they like."""
-_COUNTED = 20 * _COLLECTIONS
+
+
+class WindowWriter:
+    """A window's file that grows by its events, in stream order. It is not one before it is finished."""
+
+    def __init__(self, path: Path) -> None:
+        self._rows = RowGroups(path, FILE_SCHEMA, arranged, **WRITING)
+        self._tally = Tally()
+
+    def add(self, events: pa.RecordBatch) -> None:
+        self._rows.add(events)
+        self._tally.add(events)
+
+    def finish(self, describe: Callable[[Counts], WindowSummary]) -> WindowSummary:
+        """Make the file durable, with what `describe` says of what it holds."""
+        summary = describe(self._tally.counts().model_copy(update={"content": self._rows.content()}))
+        self._rows.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
+        return summary
 
 
 def write_window(
     path: Path, batches: Iterable[pa.RecordBatch], describe: Callable[[Counts], WindowSummary]
 ) -> WindowSummary:
     """Write events in the order given to `path`, durably, with what `describe` says of them."""
-    rows, tally = RowGroups(path, EVENT_SCHEMA), _Tally()
+    writer = WindowWriter(path)
     for batch in batches:
-        rows.add(batch)
-        tally.add(batch)
-    summary = describe(tally.counts().model_copy(update={"content": rows.content()}))
-    rows.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
-    return summary
+        writer.add(batch)
+    return writer.finish(describe)
 
 
 def count(batches: Iterable[pa.RecordBatch]) -> Counts:
     """What a file of these events would hold; its `content` stays unknown."""
-    tally = _Tally()
+    tally = Tally()
     for batch in batches:
         tally.add(batch)
     return tally.counts()
@@ -61,18 +73,27 @@ def emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
             pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)
 
 
+Arrangement = Callable[[Sequence[pa.RecordBatch], int], pa.Table]
+"""Makes rows, the first of which is that number of the file, what is written of them."""
+
+
+def as_given(rows: Sequence[pa.RecordBatch], first: int) -> pa.Table:
+    return pa.Table.from_batches(rows).combine_chunks()
+
+
 class RowGroups:
     """A Parquet file that grows by row groups, bounded in rows and bytes.
 
     Its pages have checksums: without them most of the bits that flip would be read as data.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, arrangement: Arrangement = as_given, **writing: Any) -> None:
         self.path = path
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True)
+        self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, **({"compression": "zstd"} | writing))
+        self._arrangement = arrangement
         self._small: list[pa.RecordBatch] = []
-        self._waiting: list[pa.Table] = []
-        self._rows = self._bytes = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._written = self._rows = self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         sizes = row_sizes(batch)
@@ -96,14 +117,15 @@ class RowGroups:
 
     def _gather(self) -> None:
         if self._small:
-            self._waiting.append(pa.Table.from_batches(self._small).combine_chunks())
+            self._waiting.append(pa.concat_batches(self._small))
             self._small = []
 
     def _flush(self) -> None:
-        self._gather()
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
-            self._waiting, self._rows, self._bytes = [], 0, 0
+        rows, self._waiting, self._small = [*self._waiting, *self._small], [], []
+        if rows:
+            self._writer.write_table(self._arrangement(rows, self._written), row_group_size=self._rows)
+            self._written += self._rows
+            self._rows = self._bytes = 0
 
     def content(self) -> str:
         """The identity of the rows so far, in their order; the row group that was begun ends here."""
@@ -121,52 +143,8 @@ class RowGroups:
 
 def row_sizes(batch: pa.RecordBatch) -> pa.Array:
     """Each row's bytes, roughly. Strangers choose how long any of the texts is, not the record's alone."""
-    sizes = pa.array([_ROW_BYTES] * batch.num_rows, pa.int64())
+    sizes = pa.repeat(pa.scalar(_ROW_BYTES, pa.int64()), batch.num_rows)
     for column in batch.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
     return sizes
-
-
-class _Tally:
-    """Counts over a file's events. What it keeps is bounded, whatever names the events have."""
-
-    def __init__(self) -> None:
-        self._events = 0
-        self._first_us: int | None = None
-        self._last_us: int | None = None
-        self._kinds: Counter[str] = Counter()
-        self._collections: Counter[str] = Counter()
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        if not batch.num_rows:
-            return
-        self._events += batch.num_rows
-        times = batch["time_us"]
-        self._first_us = times[0].as_py() if self._first_us is None else self._first_us
-        self._last_us = times[-1].as_py()
-        self._kinds.update(_counts(batch["kind"]))
-        self._collections.update(_counts(batch["collection"]))
-        if len(self._collections) > _COUNTED:
-            self._collections = _most_frequent(self._collections)
-
-    def counts(self) -> Counts:
-        return Counts(
-            events=self._events,
-            first_time=None if self._first_us is None else from_us(self._first_us),
-            last_time=None if self._last_us is None else from_us(self._last_us),
-            counts_by_kind=dict(self._kinds),
-            counts_by_collection=dict(_most_frequent(self._collections)),
-        )
-
-
-def _counts(values: pa.Array) -> dict[str, int]:
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values.drop_null()).to_pylist()}
-
-
-def _most_frequent(collections: Counter[str]) -> Counter[str]:
-    if len(collections) <= _COLLECTIONS:
-        return collections
-    kept = Counter(dict(collections.most_common(_COLLECTIONS)))
-    kept[""] += collections.total() - kept.total()
-    return kept

@@ -18,7 +18,12 @@ def events(*times: int) -> pa.RecordBatch:
 @given(st.lists(st.lists(st.integers(0, 50), max_size=8), max_size=10))
 def test_each_event_is_new_once(batches: list[list[int]]) -> None:
     seen = Recent(span_us=1_000)
-    new = [time for batch in batches for time, fresh in zip(batch, seen.fresh(events(*batch)), strict=True) if fresh]
+    new = [
+        time
+        for batch in batches
+        for time, fresh in zip(batch, seen.fresh(events(*batch)).to_pylist(), strict=True)
+        if fresh
+    ]
     assert sorted(new) == sorted({time for batch in batches for time in batch})
     latest = sorted({time for batch in batches for time in batch})[-3:]
     assert seen.position == (latest[0] if latest else 0)
@@ -33,23 +38,23 @@ def test_a_single_time_far_ahead_moves_nothing() -> None:
 def test_an_upstream_number_makes_an_account_event_itself_whatever_else_it_says() -> None:
     seen = Recent(span_us=1_000)
     one, other = identity(1, 7), identity(2, 7).replace('"seq": 7', '"handle": "a.example", "seq": 7')
-    assert seen.fresh(decode([one.encode(), other.encode()], "host").events) == [True, False]
+    assert seen.fresh(decode([one.encode(), other.encode()], "host").events).to_pylist() == [True, False]
 
 
 def test_what_lies_further_back_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "_MIN_KEYS", 0)
     monkeypatch.setattr(recent, "_WITNESSES", 1)
     seen = Recent(span_us=100)
-    assert seen.fresh(events(1, 2)) == [True, True]
-    assert seen.fresh(events(150)) == [True]
-    assert seen.fresh(events(1, 150)) == [True, False]
+    assert seen.fresh(events(1, 2)).to_pylist() == [True, True]
+    assert seen.fresh(events(150)).to_pylist() == [True]
+    assert seen.fresh(events(1, 150)).to_pylist() == [True, False]
 
 
 def test_the_last_events_are_known_however_long_ago_they_were() -> None:
     seen = Recent(span_us=100)
     seen.fresh(events(1, 2, 3))
     seen.fresh(events(10_000, 10_001, 10_002, 10_003))
-    assert seen.fresh(events(2, 10_002, 20_000)) == [False, False, True]
+    assert seen.fresh(events(2, 10_002, 20_000)).to_pylist() == [False, False, True]
 
 
 def test_a_time_that_stands_still_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

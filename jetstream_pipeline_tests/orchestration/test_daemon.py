@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.orchestration.events import pool
 from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.orchestration.deployment import Deployment
+from jetstream_pipeline_tests.windows import rows_of
 
 NETWORK = Network(rate=1)
 LIMIT_SEC = 240.0
@@ -61,7 +61,7 @@ def check_whole(deployment: Deployment, windows: list[Window]) -> None:
     assert deployment.data.lake.whole("network") >= set(windows)
     assert set(deployment.materialized()) >= {window.key for window in windows}
     for window in windows:
-        seqs = pq.ParquetFile(deployment.data.lake.events_path("network", window)).read(["seq"])["seq"].to_pylist()
+        seqs = rows_of(deployment.data.lake.events_path("network", window), ["seq"])["seq"].to_pylist()
         assert seqs == [event.seq for event in NETWORK.events(window.start_us, window.end_us)]
     with deployment.instance() as instance:
         slots = instance.event_log_storage.get_concurrency_info(pool(deployment.stream()))

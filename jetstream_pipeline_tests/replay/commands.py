@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow.parquet as pq
-
 from jetstream_pipeline.simulator import SimulatedEvent, Simulator
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.windows import rows_of
 
 PROGRAM = "jetstream-pipeline"
 COLUMNS = ["seq", "time_us", "did", "kind", "operation", "collection", "rkey", "rev", "cid", "record", "payload"]
@@ -75,7 +74,7 @@ def said(events: Iterable[SimulatedEvent]) -> list[tuple[object, ...]]:
 
 def stored(folder: Path, window: Window) -> list[tuple[object, ...]]:
     """What it holds."""
-    table = pq.ParquetFile(DataDirectory(folder).lake.events_path("network", window)).read(columns=COLUMNS)
+    table = rows_of(DataDirectory(folder).lake.events_path("network", window), COLUMNS)
     return list(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))
 
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.jetstream import server, turns
@@ -23,6 +22,7 @@ from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, Killed, ModelHost, Trouble
+from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 SPAN = range(WINDOW.start_us - 300 * SECOND, WINDOW.end_us + 300 * SECOND, 5 * SECOND)
@@ -57,7 +57,7 @@ def dying(data: DataDirectory, asked: Subscription, troubles: Sequence[Trouble] 
 
 
 def stored(data: DataDirectory) -> list[tuple[str, str]]:
-    rows = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "rev"]).to_pylist()
+    rows = rows_of(data.lake.events_path("network", WINDOW), ["did", "rev"]).to_pylist()
     return [(row["did"], row["rev"]) for row in rows]
 
 

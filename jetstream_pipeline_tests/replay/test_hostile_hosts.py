@@ -19,6 +19,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.hostile import abort, identity, sending, serving
+from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 SECOND = 1_000_000
@@ -38,7 +39,7 @@ def replay(data: DataDirectory, *hosts: Host, **options: object) -> WindowSummar
 
 
 def stored(data: DataDirectory) -> list[int]:
-    return pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["time_us"])["time_us"].to_pylist()
+    return rows_of(data.lake.events_path("network", WINDOW), ["time_us"])["time_us"].to_pylist()
 
 
 def quarantine(data: DataDirectory) -> list[tuple[bytes, int]]:

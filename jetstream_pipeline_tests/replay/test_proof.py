@@ -21,6 +21,7 @@ from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window, to_us
 from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, ModelHost, Trouble
+from jetstream_pipeline_tests.windows import rows_of
 
 NETWORK = Network(rate=8)
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
@@ -68,7 +69,7 @@ def test_what_shows_the_end_of_a_narrow_stream_is_not_kept(
     events = list(NETWORK.events(WINDOW.start_us, WINDOW.end_us))
     did = events[1_000].did
     summary = replay(data, serving(stack, **options), dids=[did])
-    stored = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "time_us"])
+    stored = rows_of(data.lake.events_path("network", WINDOW), ["did", "time_us"])
     assert summary.state is WindowState.COMPLETE
     assert set(stored["did"].to_pylist()) == {did}
     assert stored["time_us"].to_pylist() == [event.time_us for event in events if event.did == did]
@@ -142,7 +143,7 @@ def test_what_a_host_forgets_between_two_connections_comes_from_another_one(
         summary = replay(data, forgetful.host, other.host)
     assert summary.state is WindowState.COMPLETE
     assert summary.host == "forgetful,other"
-    rows = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "rev"]).to_pylist()
+    rows = rows_of(data.lake.events_path("network", WINDOW), ["did", "rev"]).to_pylist()
     found = [(row["did"], row["rev"]) for row in rows]
     assert len(found) == len(set(found))
     sure = range(WINDOW.start_us, WINDOW.end_us - 9 * SECOND)

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput, PipelineError
@@ -17,6 +16,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import WindowState, read_summary
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.windows import rows_of
 
 NETWORK = Network(rate=8)
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
@@ -30,7 +30,7 @@ def expected_rows() -> list[tuple]:
 
 def stored_rows(data: DataDirectory) -> list[tuple]:
     names = ["seq", "time_us", "did", "rkey", "record", "payload"]
-    table = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=names)
+    table = rows_of(data.lake.events_path("network", WINDOW), names)
     return list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 

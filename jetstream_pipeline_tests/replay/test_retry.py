@@ -29,6 +29,7 @@ from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import WindowSummary, read_summary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.hostile import identity, sending, serving
+from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 HOUR = timedelta(hours=1)
@@ -83,7 +84,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stored(data: DataDirectory, window: Window = WINDOW) -> list[tuple[str, int]]:
-    rows = pq.ParquetFile(data.lake.events_path("network", window)).read(columns=["did", "time_us"]).to_pylist()
+    rows = rows_of(data.lake.events_path("network", window), ["did", "time_us"]).to_pylist()
     return [(row["did"], row["time_us"]) for row in rows]
 
 

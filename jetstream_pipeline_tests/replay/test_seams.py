@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, Killed, ModelHost, Trouble
+from jetstream_pipeline_tests.windows import rows_of
 
 FIRST = Window.hour(datetime.now(UTC) - timedelta(hours=5))
 WINDOWS = [Window.hour(FIRST.start + timedelta(hours=number)) for number in range(3)]
@@ -84,7 +84,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stored(data: DataDirectory, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
     for window in windows:
-        rows = pq.ParquetFile(data.lake.events_path("network", window)).read(columns=["did", "rev"])
+        rows = rows_of(data.lake.events_path("network", window), ["did", "rev"])
         yield from zip(rows["did"].to_pylist(), rows["rev"].to_pylist(), strict=True)
 
 

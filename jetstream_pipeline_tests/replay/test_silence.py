@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.events.crossing import crossing
@@ -27,6 +26,7 @@ from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.hostile import identity
 from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, Killed, ModelHost, Trouble
+from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 NETWORK = [
@@ -51,7 +51,7 @@ def replay(data: DataDirectory, *hosts: ModelHost) -> WindowSummary:
 
 
 def stored(data: DataDirectory) -> list[tuple[str, str]]:
-    rows = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "rev"]).to_pylist()
+    rows = rows_of(data.lake.events_path("network", WINDOW), ["did", "rev"]).to_pylist()
     return [(row["did"], row["rev"]) for row in rows]
 
 

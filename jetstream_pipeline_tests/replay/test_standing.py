@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
@@ -21,6 +20,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.hosts import SECOND, Commit, Internet, ModelHost
+from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=4))
 LATER = Window.hour(WINDOW.end)
@@ -52,7 +52,7 @@ def verify(data: DataDirectory, name: str, **options: Any) -> Report:
 
 
 def stored(data: DataDirectory) -> set[tuple[str, str]]:
-    rows = pq.ParquetFile(data.lake.events_path("network", WINDOW)).read(columns=["did", "rev"]).to_pylist()
+    rows = rows_of(data.lake.events_path("network", WINDOW), ["did", "rev"]).to_pylist()
     return {(row["did"], row["rev"]) for row in rows}
 
 

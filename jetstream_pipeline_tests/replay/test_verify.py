@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
@@ -29,6 +28,7 @@ from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.windows import rows_of
 
 NETWORK = Network(rate=4)
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
@@ -53,7 +53,7 @@ def verify(data: DataDirectory, *hosts: Host) -> Report:
 
 
 def stored(data: DataDirectory) -> list[dict[str, Any]]:
-    return pq.ParquetFile(data.lake.events_path("network", WINDOW)).read().to_pylist()
+    return rows_of(data.lake.events_path("network", WINDOW)).to_pylist()
 
 
 def identity(event: SimulatedEvent) -> tuple[Any, ...]:

@@ -12,13 +12,14 @@ import pytest
 
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.storage import window_file
 from jetstream_pipeline.storage.errors import Damaged, StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
 from jetstream_pipeline.storage.window_file import count, write_window
 from jetstream_pipeline_tests.disks import empty, flip, flip_last, truncate
-from jetstream_pipeline_tests.windows import commit, store
+from jetstream_pipeline_tests.windows import commit, rows_of, store
 
 LONG = "x" * 1_000_000
 
@@ -43,6 +44,13 @@ def data_pages(path: Path) -> bytes:
     return content[: -8 - footer]
 
 
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of few rows have several row groups."""
+    monkeypatch.setattr(window_file, "_ROW_GROUP_ROWS", 65_536)
+
+
+@pytest.mark.usefixtures("small_groups")
 def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory) -> None:
     """DuckDB opens a file once for its footer and once for its data: a replacement between the two goes unnoticed."""
     texts = [commit('{"text":"%s"}' % ("x" * (number % 700)), number=number) for number in range(70_000)]
@@ -60,7 +68,7 @@ def test_the_same_rows_in_other_batches_make_the_same_bytes(data: DataDirectory)
     assert data_pages(written[0]) == data_pages(written[1])
     assert contents[0] == contents[1] == read_summary(written[0]).content
     assert pq.read_metadata(written[0]).num_row_groups == 2
-    assert pq.ParquetFile(written[0]).read().equals(pa.Table.from_batches([rows]))
+    assert rows_of(written[0]).equals(pa.Table.from_batches([rows]))
 
 
 def content_of(data: DataDirectory, *batches: pa.RecordBatch) -> str:
@@ -93,6 +101,7 @@ def test_content_is_another_for_other_rows_or_another_order(data: DataDirectory)
     assert content_of(data, *(rows.slice(number, 1) for number in range(50))) == contents[0]
 
 
+@pytest.mark.usefixtures("small_groups")
 def test_content_is_of_every_row_group(data: DataDirectory) -> None:
     rows = decode([commit("{}", number=number) for number in range(70_000)], "host").events
     contents = {content_of(data, one) for one in (rows, changed(rows, "rkey", 0), changed(rows, "rkey", 69_999))}
@@ -150,7 +159,7 @@ def test_large_events_make_small_row_groups(data: DataDirectory, message: Callab
     write_window(path, batches(), describe)
     metadata = pq.read_metadata(path)
     assert metadata.num_rows == 240
-    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 64_000_000
+    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 150_000_000
     assert highest < 200_000_000
 
 
@@ -165,7 +174,7 @@ def test_no_bit_that_flips_among_the_rows_is_read_as_data(data: DataDirectory) -
         flip(path, chance.randrange(len(b"PAR1"), pages))
         try:
             with reading(path) as file:
-                assert file.read().equals(pa.Table.from_batches([rows]))
+                assert file.read().drop_columns("position").equals(pa.Table.from_batches([rows]))
         except Damaged:
             told += 1
     assert told > 90
