@@ -12,7 +12,7 @@ from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.reading import Progress, Source, read_window
-from jetstream_pipeline.replay.sealing import Place, seal
+from jetstream_pipeline.replay.sealing import Place, drafted, seal
 from jetstream_pipeline.replay.streams import check_filter
 from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -63,8 +63,10 @@ def replay_window(
             files.discard()
             return summary
         source = Source(subscription, hosts, span_us(skew), options or Options())
+        place = Place(data, stream, window, subscription, replace)
+        draft = drafted(place, files, source.skew_us)
         evidence = read_window(window, source, files, on_progress)
-        summary = seal(Place(data, stream, window, subscription, replace), files, evidence)
+        summary = seal(place, files, evidence, draft)
         files.discard()
     sweep(data, stream)
     return summary

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jetstream_pipeline import __version__
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.replay.draft import Draft
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
 from jetstream_pipeline.replay.seams import Seams, neighbours
@@ -38,8 +39,22 @@ class Place:
     replace: bool = False
 
 
-def seal(place: Place, files: StagedWindow, evidence: Evidence) -> WindowSummary:
+def drafted(place: Place, files: StagedWindow, skew_us: int) -> Draft | None:
+    """The window's file, begun before the window is read; it follows what is staged. None where a window beside it
+    cannot be read just now."""
+    try:
+        seams = Seams.read(place.data.lake, place.stream, place.window, place.subscription.fingerprint, skew_us)
+    except StorageError:
+        return None
+    draft = Draft(files.folder / "events.parquet", seams)
+    files.follow(draft.add)
+    return draft
+
+
+def seal(place: Place, files: StagedWindow, evidence: Evidence, draft: Draft | None = None) -> WindowSummary:
     """Put what was staged where its state says, in one step, and return what the file says of itself.
+
+    `draft`: the file as far as it was written already.
 
     A whole window is not replaced by one that is not: then what was staged is dropped. InvalidInput where the stream
     was given another filter meanwhile, StorageError where the disk does not take it; then the lake is as it was, and
@@ -48,24 +63,32 @@ def seal(place: Place, files: StagedWindow, evidence: Evidence) -> WindowSummary
     state, reason = evidence.verdict(place.window)
     with told(files.folder, "write"):
         try:
+            files.wait()
             if state.is_whole:
-                return _seal_whole(place, files, evidence, reason)
-            return _seal_incomplete(place, files, evidence, state, reason)
+                return _seal_whole(place, files, evidence, reason, draft)
+            return _seal_incomplete(place, files, evidence, state, reason, draft)
         except pa.ArrowException as error:
             raise StorageError(f"cannot write {files.folder}: {error}") from error
 
 
-def _seal_whole(place: Place, files: StagedWindow, evidence: Evidence, reason: str) -> WindowSummary:
+def _seal_whole(
+    place: Place, files: StagedWindow, evidence: Evidence, reason: str, draft: Draft | None
+) -> WindowSummary:
     data, stream, window, lake = place.data, place.stream, place.window, place.data.lake
     messages = _write_messages(files)
     while True:
         seams = Seams.read(lake, stream, window, evidence.fingerprint, evidence.skew_us)
         if evidence.lacks_lead and seams.previous is not None:
             reason = "what its host witnessed just before the window is missing, so the seam to it cannot be shown"
-            return _seal_incomplete(place, files, evidence, WindowState.UNPROVEN, reason)
-        describe = _describing(place, files, evidence, seams, WindowState.COMPLETE, reason)
-        written = files.folder / "events.parquet"
-        summary = write_window(written, seams.settle(files.events()), describe)
+            return _seal_incomplete(place, files, evidence, WindowState.UNPROVEN, reason, draft)
+        if draft and draft.seams.are_as(seams):
+            written, seams = draft.path, draft.seams
+            summary = draft.finish(_describing(place, files, evidence, seams, WindowState.COMPLETE, reason))
+        else:
+            written = files.folder / "settled.parquet"
+            describe = _describing(place, files, evidence, seams, WindowState.COMPLETE, reason)
+            summary = write_window(written, seams.settle(files.events()), describe)
+        draft = None
         with settling(data, stream):
             if tuple(map(version, neighbours(lake, stream, window))) != seams.versions:
                 continue
@@ -77,15 +100,18 @@ def _seal_whole(place: Place, files: StagedWindow, evidence: Evidence, reason: s
 
 
 def _seal_incomplete(
-    place: Place, files: StagedWindow, evidence: Evidence, state: WindowState, reason: str
+    place: Place, files: StagedWindow, evidence: Evidence, state: WindowState, reason: str, draft: Draft | None
 ) -> WindowSummary:
     data, stream, window = place.data, place.stream, place.window
     describe = _describing(place, files, evidence, None, state, reason)
     own = (batch for section, batch in files.events() if section == Section.WINDOW)
     if data.lake.events_path(stream, window).exists():
         return describe(count(own))
-    written = files.folder / "events.parquet"
-    summary = write_window(written, own, describe)
+    if draft and draft.is_as_read:
+        written, summary = draft.path, draft.finish(describe)
+    else:
+        written = files.folder / "read.parquet"
+        summary = write_window(written, own, describe)
     _put(_write_messages(files), data.quarantine_path(stream, window), summary)
     move(written, data.lake.incomplete_path(stream, window))
     return summary

@@ -7,7 +7,7 @@ holds, and takes over what neither would hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Seams:
     """What the windows beside one hold near it; None where none stands there."""
 
     window: Window
+    fingerprint: str
     skew_us: int
     previous: pa.Array | None = None
     following: pa.Array | None = None
@@ -49,28 +50,38 @@ class Seams:
         """The neighbours as they stand now, where they are of the same filter."""
         before, after = neighbours(lake, stream, window)
         versions = version(before), version(after)
-        seams = cls(window, skew_us, versions=versions)
+        seams = cls(window, fingerprint, skew_us, versions=versions)
         seams.previous = _held(_last_rows, before, window.start_us - 2 * skew_us, fingerprint)
         seams.following = _held(_first_rows, after, window.end_us + 2 * skew_us, fingerprint)
         return seams
 
-    def settle(self, events: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    def are_as(self, others: Seams) -> bool:
+        """Whether they are those of the same window beside the same files."""
+        return all(
+            getattr(self, name) == getattr(others, name) for name in ("window", "fingerprint", "skew_us", "versions")
+        )
+
+    def settle(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         """The window's own of the events of what was read, in the order given."""
         self.left = self.taken = 0
         for section, batch in events:
-            match section:
-                case Section.LEAD:
-                    kept = _without(batch, self.previous) if self.previous is not None else batch.slice(0, 0)
-                    self.taken += kept.num_rows
-                case Section.TAIL:
-                    kept = _without(batch, self.following) if self.following is not None else batch.slice(0, 0)
-                    self.taken += kept.num_rows
-                case Section.WINDOW:
-                    kept = self._own(batch)
-                    self.left += batch.num_rows - kept.num_rows
-                case _:
-                    continue
-            yield kept
+            yield self.settled(section, batch)
+
+    def settled(self, section: int, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The window's own of some events; `left` and `taken` count on."""
+        match section:
+            case Section.LEAD:
+                kept = _without(batch, self.previous) if self.previous is not None else batch.slice(0, 0)
+                self.taken += kept.num_rows
+            case Section.TAIL:
+                kept = _without(batch, self.following) if self.following is not None else batch.slice(0, 0)
+                self.taken += kept.num_rows
+            case Section.WINDOW:
+                kept = self._own(batch)
+                self.left += batch.num_rows - kept.num_rows
+            case _:
+                kept = batch.slice(0, 0)
+        return kept
 
     def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """All of a window's events are matched: imported times do not say where an event lies."""

@@ -13,15 +13,17 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.storage.behind import Behind
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
 from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, told
 from jetstream_pipeline.storage.lake import check_name
@@ -48,6 +50,9 @@ _FORGOTTEN_SEC = 3 * 86_400
 Sections = Iterator[tuple[int, pa.RecordBatch]]
 
 
+Follower = Callable[[int, pa.RecordBatch], None]
+
+
 @dataclass(frozen=True)
 class _Part:
     events: Path
@@ -55,15 +60,29 @@ class _Part:
     state: str
 
 
+@dataclass
+class _Batches:
+    """What waits to be made durable."""
+
+    events: list[pa.RecordBatch] = field(default_factory=list)
+    rejected: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+
 class StagedWindow:
-    """What has been read of one window. Use `staged`, which also holds the window's lock."""
+    """What has been read of one window. Use `staged`, which also holds the window's lock.
+
+    Batches become durable in a thread of its own, while more are read: an error there is raised by a later call.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._parts = list(_usable(folder))
-        self._waiting: list[pa.RecordBatch] = []
-        self._rejected: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._waiting = _Batches()
+        self._behind = Behind("staging")
+        self._follower: Follower | None = None
+        self._followed = 0
         self._durable_at = time.monotonic()
         self.is_done = False
         """Whether the staged batches are needed no more; set by `discard`."""
@@ -71,39 +90,72 @@ class StagedWindow:
     @property
     def state(self) -> str | None:
         """What the last checkpoint said of how far the run had come; None where there is nothing to go on with."""
+        self._behind.wait()
         return self._parts[-1].state if self._parts else None
 
     def add(self, section: int, events: pa.RecordBatch) -> None:
         """Events that follow the ones before; `section` is told again by `events`."""
         if events.num_rows:
-            self._rows += events.num_rows
-            self._bytes += pc.sum(row_sizes(events)).as_py()
+            self._waiting.rows += events.num_rows
+            self._waiting.bytes += pc.sum(row_sizes(events)).as_py()
             sections = pa.repeat(pa.scalar(section, pa.int8()), events.num_rows)
-            self._waiting.append(pa.RecordBatch.from_arrays([*events.columns, sections], schema=_PART_SCHEMA))
+            self._waiting.events.append(pa.RecordBatch.from_arrays([*events.columns, sections], schema=_PART_SCHEMA))
 
     def add_rejected(self, rows: pa.RecordBatch) -> None:
         """Rows of `QUARANTINE_SCHEMA`."""
-        self._rejected.append(rows)
-        self._bytes += rows.nbytes
+        self._waiting.rejected.append(rows)
+        self._waiting.bytes += rows.nbytes
 
     @property
     def is_due(self) -> bool:
         """Whether enough has come, or waited for long enough, to be made durable."""
         overdue = time.monotonic() - self._durable_at >= _PART_SEC
-        return self._rows >= _PART_ROWS or self._bytes >= _PART_BYTES or (overdue and self._rows + self._bytes > 0)
+        waiting = self._waiting
+        return (
+            waiting.rows >= _PART_ROWS or waiting.bytes >= _PART_BYTES or (overdue and waiting.rows + waiting.bytes > 0)
+        )
 
     def checkpoint(self, state: str) -> None:
-        """Make what was added durable, with `state`, which says how far the run has come."""
+        """Have what was added made durable, with `state`, which says how far the run has come."""
+        batches, self._waiting = self._waiting, _Batches()
+        self._behind.do(partial(self._write_part, batches, state))
+        self._durable_at = time.monotonic()
+
+    def _write_part(self, batches: _Batches, state: str) -> None:
         number = len(self._parts) + 1
         with told(self.folder, "write"):
             rejected = None
-            if self._rejected:
-                rejected = self._write(number, "rejected", self._rejected, QUARANTINE_SCHEMA)
+            if batches.rejected:
+                rejected = self._write(number, "rejected", batches.rejected, QUARANTINE_SCHEMA)
             metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
-            events = self._write(number, "events", self._waiting, _PART_SCHEMA.with_metadata(metadata))
+            events = self._write(number, "events", batches.events, _PART_SCHEMA.with_metadata(metadata))
+        self._follow()
         self._parts.append(_Part(events, rejected, state))
-        self._waiting, self._rejected, self._rows, self._bytes = [], [], 0, 0
-        self._durable_at = time.monotonic()
+        if self._follower:
+            self._hand_over(_sections(batches.events))
+
+    def follow(self, follower: Follower) -> None:
+        """Hand each batch that is durable, with its section, to `follower`, in the order added: in the other thread,
+        from the next checkpoint on, or by `wait`."""
+        self._follower = follower
+
+    def _follow(self) -> None:
+        for part in self._parts[self._followed :] if self._follower else ():
+            self._hand_over(_sections(_read(part.events)))
+
+    def _hand_over(self, sections: Sections) -> None:
+        assert self._follower
+        for section, events in sections:
+            self._follower(section, events)
+        self._followed += 1
+
+    def wait(self) -> None:
+        """Until every checkpoint is durable and the follower has it."""
+        self._behind.do(self._follow)
+        self._behind.wait()
+
+    def close(self) -> None:
+        self._behind.close()
 
     def _write(self, number: int, kind: str, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Path:
         sink = pa.BufferOutputStream()
@@ -125,13 +177,15 @@ class StagedWindow:
 
     def events(self) -> Sections:
         """All events in the order added, each batch with its section."""
+        self._behind.wait()
         for part in self._parts:
             yield from _sections(_read(part.events))
-        for batch in self._waiting:
+        for batch in self._waiting.events:
             yield from _sections([batch])
 
     def latest_events(self, rows: int) -> list[pa.RecordBatch]:
         """The last durable events, at least so many where there are, in order; without their records."""
+        self._behind.wait()
         found: list[pa.RecordBatch] = []
         for part in reversed(self._parts):
             if sum(batch.num_rows for batch in found) >= rows:
@@ -141,17 +195,19 @@ class StagedWindow:
 
     def rejected(self) -> Iterator[pa.RecordBatch]:
         """The messages that are no events, in the order added."""
+        self._behind.wait()
         for part in self._parts:
             if part.rejected:
                 yield from _read(part.rejected)
-        yield from self._rejected
+        yield from self._waiting.rejected
 
     def clear(self) -> None:
         """Begin anew."""
+        self._behind.wait()
         with told(self.folder, "empty"):
             for path in self.folder.iterdir():
                 path.unlink()
-        self._parts, self._waiting, self._rejected, self._rows, self._bytes = [], [], [], 0, 0
+        self._parts, self._waiting, self._followed = [], _Batches(), 0
 
     def discard(self) -> None:
         """Say that what was read is in its place, or not wanted."""
@@ -173,7 +229,10 @@ def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "") 
         make_directory(folder)
         with told(folder, "read"):
             files = StagedWindow(folder)
-        yield files
+        try:
+            yield files
+        finally:
+            files.close()
         if files.is_done:
             _remove(folder)
             lock.remove()

@@ -17,7 +17,7 @@ from jetstream_pipeline.replay.seams import Seams
 from jetstream_pipeline_tests.windows import HOUR
 
 SKEW_US = 30_000_000
-SEAMS = Seams(HOUR, SKEW_US)
+SEAMS = Seams(HOUR, "filter", SKEW_US)
 
 Event = tuple[int, int]
 """Whose, and the how manieth of it."""
@@ -62,7 +62,7 @@ def test_what_either_host_lacks_is_what_sets_say(
     second = [row(event, data.draw(seconds)) for event in there]
     section = st.sampled_from([Section.LEAD, Section.WINDOW, Section.TAIL])
     sections = [data.draw(section) for _ in batches(second)]
-    seams = Seams(HOUR, SKEW_US)
+    seams = Seams(HOUR, "filter", SKEW_US)
     if held:
         seams.previous = identities(pa.Table.from_pylist([row(event, 0) for event in held], EVENT_SCHEMA))
     with pytest.MonkeyPatch.context() as patched:

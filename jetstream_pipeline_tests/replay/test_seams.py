@@ -186,7 +186,11 @@ def test_only_neighbours_of_the_same_filter_have_a_say(tmp_path: Path, asked: Su
     assert (summary.proof.taken_from_beyond, summary.proof.left_to_neighbours) == (count, count)
 
 
-def test_a_window_settles_again_with_a_neighbour_that_was_replaced_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("when", "in_all"), [(1, 4), (2, 5)])
+def test_a_window_settles_again_with_a_neighbour_that_was_replaced_meanwhile(
+    tmp_path: Path, when: int, in_all: int
+) -> None:
+    """While it was read, or while its file was finished; the other replay reads its seams twice, too."""
     early, late, network = apart()
     data = DataDirectory(tmp_path)
     read, readings = Seams.read, 0
@@ -195,7 +199,7 @@ def test_a_window_settles_again_with_a_neighbour_that_was_replaced_meanwhile(tmp
         nonlocal readings
         readings += 1
         seams = read(*arguments)
-        if readings == 1:
+        if readings == when:
             replay(data, WINDOWS[0], [late])
         return seams
 
@@ -203,7 +207,7 @@ def test_a_window_settles_again_with_a_neighbour_that_was_replaced_meanwhile(tmp
         replay(data, WINDOWS[0], [early])
         with patch.object(Seams, "read", overtaken):
             summary = replay(data, WINDOWS[1], [early])
-    assert readings == 3
+    assert readings == in_all
     assert summary.proof.taken_from_beyond == 2 * CLOCKS // (2 * SECOND)
     both = within(network, EDGES[0] - CLOCKS, EDGES[2] + CLOCKS)
     assert sorted(stored(data, WINDOWS[:2])) == sorted(both)
