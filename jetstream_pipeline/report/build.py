@@ -28,7 +28,7 @@ from jetstream_pipeline.window import Window
 
 PICTURE, TEXT, FIGURES = "report.png", "report.md", "report.json"
 
-_EDITION = 1
+_EDITION = 2
 """To be raised when a report of the same events becomes another one; the reports that stand are then made anew."""
 
 

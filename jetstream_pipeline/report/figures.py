@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from jetstream_pipeline.events.schema import COMMIT
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.parquet import bytes_by_column
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 
@@ -59,6 +60,13 @@ class Ranked(_Frozen):
     posts: int
 
 
+class Sized(_Frozen):
+    """What a column of the window's file takes on disk."""
+
+    column: str
+    bytes: int
+
+
 class Figures(_Frozen):
     """What was counted of one window. Posts are those that were created in it."""
 
@@ -85,6 +93,8 @@ class Figures(_Frozen):
     """Hosts of the http and https addresses in posts' texts and link cards, without `www.`."""
     addresses: tuple[Ranked, ...]
     """These addresses as written."""
+    columns: tuple[Sized, ...]
+    """Of the window's file, the largest first."""
 
 
 def _texts(list_sql: str, value: str) -> str:
@@ -154,12 +164,13 @@ def count_figures(events: Path, window: Window) -> Figures:
     """Count a window's events file; StorageError where it cannot be read."""
     try:
         with duckdb.connect() as connection:
-            return _counted(connection, glob_safe(events), window)
+            return _counted(connection, events, window)
     except duckdb.Error as error:
         raise StorageError(f"cannot count what {events} holds: {str(error).splitlines()[0]}") from error
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, events: str, window: Window) -> Figures:
+def _counted(connection: duckdb.DuckDBPyConnection, path: Path, window: Window) -> Figures:
+    events = glob_safe(path)
     minutes = (window.end_us - window.start_us) // _MINUTE_US
     per_minute = connection.execute(_PER_MINUTE, [events, window.start_us // _MINUTE_US, minutes]).fetchall()
     connection.execute(_POSTS, [events])
@@ -173,7 +184,13 @@ def _counted(connection: duckdb.DuckDBPyConnection, events: str, window: Window)
         hashtags=_ranking(connection, "hashtags", 15),
         domains=_ranking(connection, "domains", 15),
         addresses=_ranking(connection, "addresses", 10),
+        columns=_sized(path),
     )
+
+
+def _sized(path: Path) -> tuple[Sized, ...]:
+    sizes = sorted(bytes_by_column(path).items(), key=lambda one: -one[1])
+    return tuple(Sized(column=name, bytes=size) for name, size in sizes)
 
 
 def _named(result: duckdb.DuckDBPyConnection) -> dict[str, Any]:

@@ -28,6 +28,8 @@ def written(figures: Figures, stream: str, window: Window, picture: str) -> str:
     ):
         if ranking:
             parts.append(_table(title, "posts", ranking))
+    if figures.events:
+        parts.append(_table("Bytes on disk", "bytes", [(one.column, one.bytes) for one in figures.columns]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -39,6 +41,8 @@ def _totals(figures: Figures) -> str:
         f"{figures.updates:,} updates, {figures.deletes:,} deletes",
         f"{figures.posts:,} posts by {figures.posting_accounts:,} accounts",
     ]
+    size = sum(one.bytes for one in figures.columns)
+    lines.append(f"{size:,} bytes on disk, {size / figures.events:.1f} an event")
     if figures.events_elsewhere:
         lines.append(f"{figures.events_elsewhere:,} events with a time outside of the window, which no minute has")
     return "\n".join(f"- {line}" for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,15 @@ def reading(path: Path, remedy: str = "delete it and replay the window") -> Iter
                 raise
             reason = " ".join(str(error).split())
             raise Damaged(f"{path} is damaged ({reason}); {remedy}") from error
+
+
+def bytes_by_column(path: Path) -> dict[str, int]:
+    """What a file's columns take on disk, in the file's order; StorageError where it cannot be read."""
+    sizes: Counter[str] = Counter()
+    with reading(path) as file:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            for place in range(group.num_columns):
+                column = group.column(place)
+                sizes[column.path_in_schema.split(".")[0]] += column.total_compressed_size
+    return dict(sizes)

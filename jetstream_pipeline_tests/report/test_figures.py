@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.report.figures import Figures, Ranked, count_figures
@@ -13,7 +14,7 @@ from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline_tests import disks
 from jetstream_pipeline_tests.report.events import POST, change, event, post
-from jetstream_pipeline_tests.windows import HOUR, store
+from jetstream_pipeline_tests.windows import HOUR, commit, store
 
 LIKE = "app.bsky.feed.like"
 
@@ -209,3 +210,14 @@ def test_a_damaged_file_is_told_in_one_line(data: DataDirectory) -> None:
     with pytest.raises(StorageError, match=r"cannot count what .*events\.parquet holds: .+") as caught:
         count_figures(path, HOUR)
     assert "\n" not in str(caught.value)
+
+
+def test_the_columns_bytes_are_the_files_but_for_its_footer(data: DataDirectory) -> None:
+    store(data, [commit(f'{{"text":"{number}"}}', number=number) for number in range(1_000)])
+    path = data.lake.events_path("network", HOUR)
+    columns = count_figures(path, HOUR).columns
+    sizes = {one.column: one.bytes for one in columns}
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    assert set(sizes) == set(pq.read_schema(path).names)
+    footer = int.from_bytes(path.read_bytes()[-8:-4], "little")
+    assert sum(sizes.values()) == path.stat().st_size - footer - len(b"PAR1") * 2 - 4

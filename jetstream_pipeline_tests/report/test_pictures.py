@@ -51,12 +51,13 @@ def figures(names: list[str], events: int = 40_000) -> Figures:
         hashtags=ranking,
         domains=ranking,
         addresses=(),
+        columns=(),
     )
 
 
 def nothing() -> Figures:
     counted = {name: 0 for name, field in Figures.model_fields.items() if field.annotation is int}
-    return Figures(**counted, per_minute=(), languages=(), hashtags=(), domains=(), addresses=())
+    return Figures(**counted, per_minute=(), languages=(), hashtags=(), domains=(), addresses=(), columns=())
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from jetstream_pipeline.report.figures import Figures, Ranked, Series
+from jetstream_pipeline.report.figures import Figures, Ranked, Series, Sized
 from jetstream_pipeline.report.labels import label
 from jetstream_pipeline.report.text import written
 from jetstream_pipeline_tests.windows import HOUR
@@ -30,6 +30,7 @@ def figures(names: list[str], collection: str = "app.bsky.feed.post", **more: in
         hashtags=ranking,
         domains=ranking,
         addresses=ranking,
+        columns=(Sized(column="record", bytes=40_000), Sized(column="time_us", bytes=2_000)),
     )
 
 
@@ -52,8 +53,8 @@ def test_strangers_text_stands_in_its_cell_and_means_nothing(names: list[str], c
     tokens = parsed(text)
     kinds = [token.type for token in tokens]
     assert not {"html_inline", "html_block", "link_open", "strong_open", "em_open", "s_open", "hr"} & set(kinds)
-    assert (kinds.count("image"), kinds.count("table_open"), kinds.count("heading_open")) == (1, 4, 5)
-    assert kinds.count("td_open") == 2 * (1 + 3 * len(names))
+    assert (kinds.count("image"), kinds.count("table_open"), kinds.count("heading_open")) == (1, 5, 6)
+    assert kinds.count("td_open") == 2 * (1 + 3 * len(names) + 2)
 
 
 def test_the_picture_is_where_it_is_said_to_be() -> None:
@@ -111,3 +112,9 @@ def test_a_label_is_one_line_no_longer_than_asked(text: str, longest: int) -> No
     assert 1 <= len(shown) <= longest
     assert shown.isprintable()
     assert shown == " ".join(shown.split())
+
+
+def test_bytes_on_disk_are_told_by_column() -> None:
+    text = written(figures([]), "network", HOUR, "report.png")
+    assert "42,000 bytes on disk, 34.0 an event" in text
+    assert "| record | 40,000 |\n| time_us | 2,000 |" in text
