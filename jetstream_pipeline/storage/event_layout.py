@@ -51,15 +51,17 @@ WRITING = {
 """What a `pyarrow.parquet.ParquetWriter` of `FILE_SCHEMA` is told."""
 
 
-def arranged(events: Sequence[pa.RecordBatch], first: int) -> pa.Table:
-    """Events in stream order, the first of which has the position `first`, as the rows of a row group."""
-    order = pa.array(np.argsort(_ranks(_joined(events, "collection")), kind="stable"))
-    columns = [_joined(events, name).take(order) for name in EVENT_SCHEMA.names]
-    return pa.Table.from_arrays([*columns, pc.add(order, first)], schema=FILE_SCHEMA)
+def arranged(events: list[pa.RecordBatch], first: int) -> pa.Table:
+    """Events in stream order, the first of which has the position `first`, as the rows of a row group.
 
-
-def _joined(events: Sequence[pa.RecordBatch], name: str) -> pa.Array:
-    return pa.concat_arrays([batch[name] for batch in events])
+    The list is emptied on the way: all of its rows and a copy of all are not in memory together.
+    """
+    columns = {name: [batch[name] for batch in events] for name in EVENT_SCHEMA.names}
+    events.clear()
+    collections = pa.concat_arrays(columns["collection"])
+    order = pa.array(np.argsort(_ranks(collections), kind="stable"))
+    sorted_columns = [pa.concat_arrays(columns.pop(name)).take(order) for name in EVENT_SCHEMA.names]
+    return pa.Table.from_arrays([*sorted_columns, pc.add(order, first)], schema=FILE_SCHEMA)
 
 
 def _ranks(collections: pa.Array) -> np.ndarray:

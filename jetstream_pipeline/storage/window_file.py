@@ -7,7 +7,7 @@ twice, for the footer and for the data; when a window is replaced by the same ro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,11 @@ def emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
             pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)
 
 
-Arrangement = Callable[[Sequence[pa.RecordBatch], int], pa.Table]
-"""Makes rows, the first of which is that number of the file, what is written of them."""
+Arrangement = Callable[[list[pa.RecordBatch], int], pa.Table]
+"""Makes rows, the first of which has that number in the file, what is written of them. The list is its own."""
 
 
-def as_given(rows: Sequence[pa.RecordBatch], first: int) -> pa.Table:
+def as_given(rows: list[pa.RecordBatch], first: int) -> pa.Table:
     return pa.Table.from_batches(rows).combine_chunks()
 
 
