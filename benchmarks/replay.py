@@ -24,12 +24,13 @@ from side_by_side import Measured, in_process, in_turns, machine, measuring, sho
 
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.client import StreamClient
-from jetstream_pipeline.jetstream.connection import connected
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.request import request
+from jetstream_pipeline.jetstream.opening import connected
+from jetstream_pipeline.jetstream.request import Request, request
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.jetstream.transport import Transport, default_transport
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.simulator import Network, Simulator
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -61,6 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="only what the last line needs, over fewer events")
     parser.add_argument("--wire", type=Wire, default=Wire.V1, choices=Wire)
     parser.add_argument("--compressed", action="store_true")
+    parser.add_argument("--transport", type=Transport.parse, default=default_transport(), choices=Transport)
     for hidden in ("--serve", "--measure", "--address", "--dictionary", "--received"):
         parser.add_argument(hidden, help=argparse.SUPPRESS, action="store_true" if hidden == "--serve" else "store")
     arguments = parser.parse_args()
@@ -101,10 +103,9 @@ def serving(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
 def compare(arguments: argparse.Namespace, described: dict[str, str]) -> None:
     given = [f"--address={described['address']}", f"--dictionary={described['dictionary']}", *sys.argv[1:]]
 
-    def measuring_of(name: str, transport: str = "", **more: object) -> Callable[[], Measured]:
+    def measuring_of(name: str, **more: object) -> Callable[[], Measured]:
         options = [f"--{key}={value}" for key, value in more.items()]
-        environment = {"JETSTREAM_TRANSPORT": transport} if transport else {}
-        return partial(in_process, __file__, ["--measure", name, *given, *options], environment)
+        return partial(in_process, __file__, [f"--measure={name}", *given, *options])
 
     everything = measuring_of("wire_to_parquet")
     first = everything()
@@ -114,7 +115,8 @@ def compare(arguments: argparse.Namespace, described: dict[str, str]) -> None:
         measurements |= {
             "receiving": measuring_of("receive", **received),
             "receiving and decoding": measuring_of("decode", **received),
-            "wire to Parquet, on websockets": measuring_of("wire_to_parquet", "websockets"),
+            "receiving, on websockets": measuring_of("receive", transport=Transport.WEBSOCKETS, **received),
+            "wire to Parquet, on websockets": measuring_of("wire_to_parquet", transport=Transport.WEBSOCKETS),
         }
     results = in_turns(measurements, arguments.passes)
     how = "zstd frames" if arguments.compressed else "text frames"
@@ -124,10 +126,10 @@ def compare(arguments: argparse.Namespace, described: dict[str, str]) -> None:
 
 def options_of(arguments: argparse.Namespace) -> Options:
     dictionaries = Dictionaries({}, v1_file=Path(arguments.dictionary)) if arguments.compressed else None
-    return Options(wire=arguments.wire, dictionaries=dictionaries)
+    return Options(arguments.wire, dictionaries, transport=arguments.transport)
 
 
-def subscribed(arguments: argparse.Namespace):
+def subscribed(arguments: argparse.Namespace) -> tuple[Host, Request]:
     """The request that a replay begins with."""
     host, options = Host.parse(arguments.address), options_of(arguments)
     dictionary = asyncio.run(options.dictionaries.find(host, arguments.wire)) if options.dictionaries else None
@@ -164,7 +166,7 @@ def measure_receive(arguments: argparse.Namespace) -> None:
 
     async def receive() -> tuple[int, int]:
         events = 0
-        async with connected(host, asked) as connection:
+        async with connected(host, asked, arguments.transport) as connection:
             while events < wanted:
                 events += len(await connection.receive(1.0))
             return events, connection.bytes_received

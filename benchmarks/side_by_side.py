@@ -71,12 +71,10 @@ def tell(measured: Measured) -> None:
     print(json.dumps(asdict(measured)), flush=True)
 
 
-def in_process(
-    script: str | Path, arguments: Iterable[object], environment: Mapping[str, str] | None = None
-) -> Measured:
+def in_process(script: str | Path, arguments: Iterable[object]) -> Measured:
     """What `tell` tells in a process of its own."""
     command = [sys.executable, str(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
     return Measured(**json.loads(done.stdout.splitlines()[-1]))

@@ -21,6 +21,7 @@ from jetstream_pipeline.handles.endpoints import (
 )
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.jetstream.transport import Transport, default_transport
 from jetstream_pipeline.window import Window, parse_time
 
 _PREFIX = "JETSTREAM_"
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
         36, ge=0, le=24 * 366, description="How long the hosts keep events; younger windows that lack are asked for."
     )
     host_skew_seconds: int = Field(30, ge=0, le=600, description="Seconds by which the hosts' clocks may differ.")
+    transport: Transport = Field(
+        default_transport(), description="What reads the hosts' websockets: picows, the faster one, or websockets."
+    )
     alert_webhook: SecretStr = Field(
         SecretStr(""), description="Address that is posted to where a window fails or is lost (a secret)."
     )
@@ -112,6 +116,11 @@ class Settings(BaseSettings):
             moment = _told(lambda: parse_time(value))
             return Window.hour(moment).start
         return value or None
+
+    @field_validator("transport", mode="before")
+    @classmethod
+    def _parse_transport(cls, value: object) -> object:
+        return _told(lambda: Transport.parse(value)) if isinstance(value, str) else value
 
     @field_validator("appview", "plc_directory")
     @classmethod

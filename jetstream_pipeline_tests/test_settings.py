@@ -9,6 +9,7 @@ from jetstream_pipeline.alerts.targets import Mail, Targets, Webhook
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.handles.endpoints import Endpoints
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS
+from jetstream_pipeline.jetstream.transport import Transport
 from jetstream_pipeline.settings import MAIN_COLLECTIONS, Settings, described
 
 
@@ -24,6 +25,7 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
     assert settings.alert_targets() == Targets()
     assert settings.zstd_dictionary is settings.first_hour is None
+    assert settings.transport is Transport.PICOWS
     assert (settings.settle, settings.look_back) == (timedelta(minutes=5), timedelta(hours=36))
     assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
@@ -45,6 +47,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_LOOK_BACK_HOURS": "48",
         "JETSTREAM_HOST_SKEW_SECONDS": "12",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
+        "JETSTREAM_TRANSPORT": "websockets",
         "JETSTREAM_ALERT_WEBHOOK": "https://hooks.example.org/secret",
         "JETSTREAM_ALERT_RECIPIENTS": "a@example.org, b@example.org",
         "JETSTREAM_ALERT_SENDER": "c@example.org",
@@ -64,6 +67,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
     assert (settings.settle, settings.host_skew) == (timedelta(minutes=7), timedelta(seconds=12))
     assert settings.look_back == timedelta(hours=48)
+    assert settings.transport is Transport.WEBSOCKETS
     assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
     recipients = ("a@example.org", "b@example.org")
     assert settings.alert_targets() == Targets(
@@ -92,6 +96,8 @@ def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.Monke
         ("JETSTREAM_APPVIEW", "public.api.bsky.app"),
         ("JETSTREAM_PLC_DIRECTORY", "https://plc.directory/did"),
         ("JETSTREAM_DNS_SERVER", "udp://9.9.9.9"),
+        ("JETSTREAM_TRANSPORT", "http"),
+        ("JETSTREAM_TRANSPORT", ""),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(
@@ -101,3 +107,10 @@ def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(
     with pytest.raises(InvalidInput, match=f"^{name}: ") as refusal:
         Settings.read()
     assert "\n" not in str(refusal.value)
+
+
+def test_a_transport_that_is_not_installed_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Transport, "is_installed", False)
+    monkeypatch.setenv("JETSTREAM_TRANSPORT", "picows")
+    with pytest.raises(InvalidInput, match=r"^JETSTREAM_TRANSPORT: picows is not installed; write websockets"):
+        Settings.read()

@@ -64,7 +64,7 @@ class JetstreamConnector:
         self._name = queue_name or _UNQUEUED
         self._batch_size = batch_size
         dictionaries = Dictionaries(self._data.cache, v1_file=self._settings.zstd_dictionary) if compress else None
-        self._options = Options(_wire(wire), dictionaries)
+        self._options = Options(_wire(wire), dictionaries, transport=self._settings.transport)
 
     async def listen_until_count(
         self,

@@ -1,177 +1,152 @@
-"""One websocket connection's life: messages in, bounded in bytes, until it ends. Resuming is the client's."""
+"""One websocket connection's life: messages in, bounded in bytes, until it ends. Resuming is the client's.
+
+How a connection is opened belongs to `opening`; how its messages come in, to a transport.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.frames import CloseCode
-from websockets.http11 import Response
-from websockets.typing import Subprotocol
-
-from jetstream_pipeline.jetstream.errors import (
-    Busy,
-    CursorTooOld,
-    JetstreamError,
-    NotOffered,
-    Refused,
-    RetiredDictionary,
-)
-from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.jetstream.request import Request
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _BUFFER_BYTES = 32 * 1024 * 1024
 _BATCH_MESSAGES = 20_000
-_OPEN_TIMEOUT_SEC = 10
-_CLOSE_TIMEOUT_SEC = 1
 _SILENCE_SEC = 20.0
 """Then a host is pinged."""
 _ANSWER_SEC = 15.0
 """Then it is dead."""
-_REASON_CHARS = 300
-_NOT_OFFERED = (404, 405, 501)
-_COME_AGAIN = (429, 500, 502, 503, 504)
-_V2_ERRORS = {"UnknownZstdDictionary": RetiredDictionary, "CursorTooOld": CursorTooOld}
 
 
-class Connection:
-    """An open stream. `receive` hands over what has come; `ended` says why no more will."""
+class Declined(Exception):
+    """A host answered the request for a websocket with something else."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._messages: list[bytes] = []
-        self._bytes = 0
-        self._change = asyncio.Condition()
-        self._arrivals = 0
-        self.bytes_received = 0
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.body = body
+
+
+class Connection(ABC):
+    """An open stream. `receive` hands over what has come; `ended` says why no more will.
+
+    A transport adds each message to `_messages` and its length to `_bytes`, calls `_wake` where `_waiting` is set, and
+    reads no further from `_limit` bytes on, until `_go_on` is called.
+    """
+
+    def __init__(self) -> None:
+        self.subprotocol: str | None = None
+        """What the host agreed to."""
         self.ended: str | None = None
         self.oversized = False
         """Whether it ended because a message was larger than we take."""
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        self._messages: list[bytes] = []
+        self._next: list[bytes] = []
+        """Messages older than those, the oldest one last."""
+        self._bytes = 0
+        """Of both."""
+        self._bytes_taken = 0
+        self._limit = _BUFFER_BYTES
+        self._waiting: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def _read(self) -> None:
-        try:
-            while True:
-                data = await self._socket.recv(decode=False)
-                self._arrivals += 1
-                self.bytes_received += len(data)
-                if self._bytes >= _BUFFER_BYTES:
-                    async with self._change:
-                        await self._change.wait_for(lambda: self._bytes < _BUFFER_BYTES)
-                    self._arrivals += 1
-                self._messages.append(data)
-                self._bytes += len(data)
-                if len(self._messages) == 1:
-                    async with self._change:
-                        self._change.notify_all()
-        except ConnectionClosed as error:
-            if error.sent and not error.rcvd_then_sent:
-                self.oversized = error.sent.code == CloseCode.MESSAGE_TOO_BIG
-            await self._end(str(error))
-
-    async def _watch(self) -> None:
-        """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
-        while self.ended is None:
-            arrivals = self._arrivals
-            await asyncio.sleep(_SILENCE_SEC)
-            if self._arrivals != arrivals or self._bytes >= _BUFFER_BYTES:
-                continue
-            try:
-                answer = await self._socket.ping()
-                await asyncio.wait_for(answer, _ANSWER_SEC)
-            except TimeoutError:
-                if self._arrivals == arrivals:
-                    await self._end(f"no sign of life for {_SILENCE_SEC + _ANSWER_SEC:g} s")
-            except ConnectionClosed:
-                return
-
-    async def _end(self, reason: str) -> None:
-        async with self._change:
-            self.ended = self.ended or reason
-            self._change.notify_all()
+    @property
+    def bytes_received(self) -> int:
+        return self._bytes_taken + self._bytes
 
     async def receive(self, timeout: float) -> list[bytes]:
         """The messages that have come, in order; empty after `timeout` seconds of silence or at the end."""
-        async with self._change:
-            try:
-                await asyncio.wait_for(self._change.wait_for(lambda: self._messages or self.ended), timeout)
-            except TimeoutError:
-                return []
-            taken, self._messages = self._messages[:_BATCH_MESSAGES], self._messages[_BATCH_MESSAGES:]
-            self._bytes -= sum(map(len, taken))
-            self._change.notify_all()
-            return taken
+        if not (self._messages or self._next or self.ended is not None):
+            await self._arrival(timeout)
+        if self._failure is not None:
+            raise self._failure
+        taken = self._take()
+        if self._bytes < self._limit:
+            self._go_on()
+        return taken
 
     async def close(self) -> None:
         """Leave at once: a host in mid-replay would keep sending for as long as a polite farewell takes."""
-        self._socket.transport.abort()
+        self._abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @abstractmethod
+    async def send(self, text: str) -> None: ...
 
-@asynccontextmanager
-async def connected(host: Host, request: Request) -> AsyncIterator[Connection]:
-    """Open `request` on `host`. Refused where asking again will not help, JetstreamError for whatever may pass."""
-    with _told(host, request):
-        socket = await connect(
-            request.url,
-            subprotocols=[Subprotocol(request.subprotocol)] if request.subprotocol else None,
-            compression=None,
-            max_size=MAX_MESSAGE_BYTES,
-            open_timeout=_OPEN_TIMEOUT_SEC,
-            close_timeout=_CLOSE_TIMEOUT_SEC,
-            ping_interval=None,
-        )
-    connection = Connection(socket)
-    try:
-        with _told(host, request):
-            if socket.subprotocol != request.subprotocol:
-                raise NotOffered(f"{host.name} does not speak {request.subprotocol}")
-            if request.hello:
-                await socket.send(request.hello)
-        yield connection
-    finally:
-        await connection.close()
+    @abstractmethod
+    async def _ping(self) -> None:
+        """Return when the host has answered."""
 
+    @abstractmethod
+    def _go_on(self) -> None:
+        """There is room. Called again and again."""
 
-@contextmanager
-def _told(host: Host, request: Request) -> Iterator[None]:
-    try:
-        yield
-    except InvalidStatus as error:
-        raise _refusal(host, request, error.response) from error
-    except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
-        raise JetstreamError(f"cannot reach {host.name} ({str(error) or type(error).__name__})") from error
+    @abstractmethod
+    def _abort(self) -> None: ...
 
+    def _follow(self, *work: Coroutine[None, None, None]) -> None:
+        """Watch, and do this work, until the end. What it raises is raised to whoever receives."""
+        for coroutine in (self._watch(), *work):
+            task = asyncio.create_task(coroutine)
+            task.add_done_callback(self._finished)
+            self._tasks.append(task)
 
-def _refusal(host: Host, request: Request, response: Response) -> JetstreamError | Refused:
-    status = response.status_code
-    text = (response.body or b"").decode(errors="replace").strip()
-    message = f"{host.name} answered {status}{': ' + text[:_REASON_CHARS] if text else ''}"
-    if request.subprotocol:
-        name = _xrpc_error(text)
-        if name in _V2_ERRORS:
-            return _V2_ERRORS[name](message)
-        if status in _NOT_OFFERED or (name is None and status < 500 and status not in _COME_AGAIN):
-            return NotOffered(message)
-    if status in _COME_AGAIN:
-        return Busy(message)
-    if 400 <= status < 500:
-        return Refused(f"{message}; check the host and the filters")
-    return JetstreamError(message)
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._failure = error
+            self._end(repr(error))
 
+    def _end(self, reason: str) -> None:
+        if self.ended is None:
+            self.ended = reason
+        self._wake()
 
-def _xrpc_error(text: str) -> str | None:
-    """The name in the JSON that every refusal of an XRPC endpoint carries."""
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return None
-    name = answer.get("error") if isinstance(answer, dict) else None
-    return name if isinstance(name, str) else None
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting and not waiting.done():
+            waiting.set_result(None)
+
+    async def _arrival(self, timeout: float) -> None:
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._waiting
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting = None
+
+    def _take(self) -> list[bytes]:
+        """At most `_BATCH_MESSAGES`: all at once where they are no more, otherwise from the end of a turned list."""
+        if not self._next:
+            if len(self._messages) <= _BATCH_MESSAGES:
+                taken, self._messages = self._messages, []
+                self._bytes_taken += self._bytes
+                self._bytes = 0
+                return taken
+            self._next, self._messages = self._messages, []
+            self._next.reverse()
+        taken = self._next[-_BATCH_MESSAGES:]
+        del self._next[-_BATCH_MESSAGES:]
+        taken.reverse()
+        size = sum(map(len, taken))
+        self._bytes_taken += size
+        self._bytes -= size
+        return taken
+
+    async def _watch(self) -> None:
+        """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
+        while self.ended is None:
+            before = self.bytes_received
+            await asyncio.sleep(_SILENCE_SEC)
+            if self.bytes_received != before or self._bytes >= self._limit:
+                continue
+            try:
+                async with asyncio.timeout(_ANSWER_SEC):
+                    await self._ping()
+            except TimeoutError:
+                if self.bytes_received == before:
+                    self._end(f"no sign of life for {_SILENCE_SEC + _ANSWER_SEC:g} s")

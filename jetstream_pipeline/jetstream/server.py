@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -15,12 +15,14 @@ from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.beacons import lit
 from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
-from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, connected
+from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
 from jetstream_pipeline.jetstream.errors import JetstreamError, NotOffered, Refused, RetiredDictionary
 from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.opening import connected
 from jetstream_pipeline.jetstream.request import Request, TooMuchForV2, request
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.jetstream.transport import Transport, default_transport
 
 _SIGN_OF_LIFE_SEC = 10.0
 
@@ -35,6 +37,7 @@ class Options:
     """Where to find dictionaries; None: no compression."""
     passing_us: int | None = None
     """A time that the stream is to be seen to pass, however little its filter lets through (unix microseconds)."""
+    transport: Transport = field(default_factory=default_transport)
 
 
 class Server:
@@ -60,7 +63,7 @@ class Server:
         """A connection from `cursor` on. Refused or JetstreamError where there is none to be had."""
         await self._find_dictionary()
         await self._find_beacons()
-        async with connected(self.host, self._request(cursor)) as connection:
+        async with connected(self.host, self._request(cursor), self._options.transport) as connection:
             self._retired = 0
             yield connection
 
@@ -106,7 +109,8 @@ class Server:
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """The events that the host sends to another subscription on a connection of its own, for so many seconds."""
         until = time.monotonic() + seconds
-        async with connected(self.host, request(self.host, self.wire, subscription, cursor)) as connection:
+        asked = request(self.host, self.wire, subscription, cursor)
+        async with connected(self.host, asked, self._options.transport) as connection:
             while (left := until - time.monotonic()) > 0:
                 if messages := await connection.receive(left):
                     decoded = await asyncio.to_thread(decode, messages, self.host.name, wire=self.wire)

@@ -137,4 +137,4 @@ class Stream:
     def _options(self) -> Options:
         settings = self.settings
         dictionaries = Dictionaries(self.data.cache, v1_file=settings.zstd_dictionary) if self.compression else None
-        return Options(self.wire, dictionaries)
+        return Options(self.wire, dictionaries, transport=settings.transport)

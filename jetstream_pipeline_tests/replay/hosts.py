@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from jetstream_pipeline.jetstream.errors import NotOffered
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.request import Request
+from jetstream_pipeline.jetstream.transport import Transport
 
 SECOND = 1_000_000
 
@@ -154,7 +155,7 @@ class Internet:
         self._chunk = chunk
 
     @asynccontextmanager
-    async def connected(self, host: Host, request: Request) -> AsyncIterator[_Connection]:
+    async def connected(self, host: Host, request: Request, _: Transport) -> AsyncIterator[_Connection]:
         if request.subprotocol:
             raise NotOffered("the first wire only")
         model = self._hosts[host]

@@ -16,6 +16,7 @@ from jetstream_pipeline.jetstream.errors import CursorTooOld, JetstreamError
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.request import Request
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.jetstream.transport import Transport
 from jetstream_pipeline.replay import reading
 from jetstream_pipeline.replay.edges import Edges, Section
 from jetstream_pipeline.replay.replay import replay_window
@@ -99,12 +100,12 @@ def test_a_host_that_refuses_every_cursor_after_a_while_is_given_up(data: DataDi
     refusals = 0
 
     @asynccontextmanager
-    async def connected(to: Host, request: Request) -> AsyncIterator[object]:
+    async def connected(to: Host, request: Request, transport: Transport) -> AsyncIterator[object]:
         nonlocal refusals
         if host.connections and not request.subprotocol:
             refusals += 1
             raise CursorTooOld("too old")
-        async with internet.connected(to, request) as connection:
+        async with internet.connected(to, request, transport) as connection:
             yield connection
 
     with patch.object(server, "connected", connected), pytest.raises(JetstreamError, match="too old"):
