@@ -7,7 +7,6 @@ so that two windows that meet there agree, wherever they began to read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -15,6 +14,8 @@ import pyarrow.compute as pc
 
 _MAJORITY = 3
 """Of five."""
+_LOOKED_AT = 64
+"""Events at once: mostly the first few decide."""
 _MAX_HELD = 4096
 """Events after which a passage is taken for one, however few commits they are of."""
 
@@ -36,37 +37,34 @@ def crossing(events: pa.RecordBatch, moment_us: int, *, final: bool = False) -> 
     behind it, or `final`, which lets those decide that are there.
     """
     late = pc.greater_equal(events["time_us"], moment_us)
-    first = pc.index(late, True).as_py()
-    if first < 0:
-        return Crossing(events.num_rows, False)
-    commits = commits_of(events.slice(first))
-    votes = late.slice(first).to_pylist()
     refuted: set[Commit] = set()
-    for candidate, (commit, is_late) in enumerate(zip(commits, votes, strict=True)):
-        if not is_late or commit in refuted:
-            continue
-        agreed = _agreed(commits, votes, candidate, final)
-        if agreed is None:
-            return Crossing(first + candidate, False)
-        if agreed:
-            return Crossing(first + candidate, True)
-        refuted.add(commit)
+    candidate = 0
+    while (ahead := pc.index(late.slice(candidate), True).as_py()) >= 0:
+        candidate += ahead
+        (commit,) = commits_of(events.slice(candidate, 1))
+        if commit not in refuted:
+            agreed = _agreed(commit, events.slice(candidate + 1, _MAX_HELD - 1), late.slice(candidate + 1), final)
+            if agreed is not False:
+                return Crossing(candidate, agreed is True)
+            refuted.add(commit)
+        candidate += 1
     return Crossing(events.num_rows, False)
 
 
-def _agreed(commits: Sequence[Commit], late: Sequence[bool], candidate: int, final: bool) -> bool | None:
+def _agreed(own: Commit, following: pa.RecordBatch, late: pa.BooleanArray, final: bool) -> bool | None:
     """Whether the commits after the candidate lie past the moment too; None where too few have come."""
-    own = last = commits[candidate]
+    last = own
     votes = {True: 0, False: 0}
-    end = candidate + _MAX_HELD
-    for commit, vote in zip(commits[candidate + 1 : end], late[candidate + 1 : end], strict=True):
-        if commit in (own, last):
-            continue
-        last = commit
-        votes[vote] += 1
-        if votes[vote] == _MAJORITY:
-            return vote
-    if final or len(commits) >= end:
+    for start in range(0, following.num_rows, _LOOKED_AT):
+        commits = commits_of(following.slice(start, _LOOKED_AT))
+        for commit, vote in zip(commits, late.slice(start, len(commits)).to_pylist(), strict=True):
+            if commit in (own, last):
+                continue
+            last = commit
+            votes[vote] += 1
+            if votes[vote] == _MAJORITY:
+                return vote
+    if final or following.num_rows == _MAX_HELD - 1:
         return votes[True] >= votes[False]
     return None
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Decoded, Rejected, decode
+from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Rejected, decode
 from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import Wire
@@ -40,6 +40,8 @@ _FIRST_STALL_SEC = 30.0
 _MAX_STALL_SEC = 1920.0
 """A host may scan for as long as this before it comes to an event that a narrow filter lets through."""
 _ENDINGS_KEPT = 200
+_AT_ONCE = 4_096
+"""Messages that are decoded without a pause: some milliseconds."""
 _CLAMPED = "OutdatedCursor"
 """What a v2 host says first when it begins later than asked (lexicon of subscribeEvents)."""
 
@@ -214,17 +216,20 @@ class StreamClient:
     ) -> AsyncGenerator[Part, None]:
         """The messages as parts of the stream, from where it was asked to begin."""
         self._latest_us = max(self._latest_us, _now_us() + CLOCK_SLACK_US)
-        texts = server.texts(messages)
-        while decoded := await asyncio.to_thread(_decode_next, texts, server, self._latest_us):
-            for notice in decoded.notices:
-                self._note(f"{server.host.name}: {notice.name}: {notice.message}")
-                if beginning.joint and notice.name == _CLAMPED:
-                    beginning.joint.clamped = True
-            part = beginning.opening.trim(Part(decoded.events, decoded.rejected))
-            if beginning.opening.gap:
-                self._note(f"{server.host.name} {beginning.opening.gap}")
-                beginning.opening.gap = None
-            yield part
+        for texts in server.texts(messages):
+            for start in range(0, len(texts), _AT_ONCE):
+                decoded = decode(texts[start : start + _AT_ONCE], server.host.name, self._latest_us, server.wire)
+                for notice in decoded.notices:
+                    self._note(f"{server.host.name}: {notice.name}: {notice.message}")
+                    if beginning.joint and notice.name == _CLAMPED:
+                        beginning.joint.clamped = True
+                part = beginning.opening.trim(Part(decoded.events, decoded.rejected))
+                if beginning.opening.gap:
+                    self._note(f"{server.host.name} {beginning.opening.gap}")
+                    beginning.opening.gap = None
+                yield part
+                # The connection has its turn: in a thread of its own, decoding would only wait for that one.
+                await asyncio.sleep(0)
 
     async def _join(self, joint: Joint, events: pa.RecordBatch, server: Server, resumption: Resumption) -> None:
         try:
@@ -265,11 +270,6 @@ class _Beginning:
     opening: Opening
     joint: Joint | None
     known_rejected: set[bytes]
-
-
-def _decode_next(texts: Iterator[Sequence[bytes]], server: Server, latest_us: int) -> Decoded | None:
-    part = next(texts, None)
-    return None if part is None else decode(part, server.host.name, latest_us, server.wire)
 
 
 def _now_us() -> int:

@@ -12,7 +12,7 @@ from jetstream_pipeline.jetstream.errors import JetstreamError
 
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
-_PART_BYTES = 32 * 1024 * 1024
+_PART_BYTES = 4 * 1024 * 1024
 
 
 class OtherDictionary(JetstreamError):

@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _BUFFER_BYTES = 32 * 1024 * 1024
 _BATCH_MESSAGES = 20_000
+_WORTH_MESSAGES = 4_096
+"""Each batch has its price, however few its messages are."""
 _SILENCE_SEC = 20.0
 """Then a host is pinged."""
 _ANSWER_SEC = 15.0
@@ -59,6 +61,7 @@ class Connection(ABC):
         """The messages that have come, in order; empty after `timeout` seconds of silence or at the end."""
         if not (self._messages or self._next or self.ended is not None):
             await self._arrival(timeout)
+        await self._gathering()
         if self._failure is not None:
             raise self._failure
         taken = self._take()
@@ -108,6 +111,13 @@ class Connection(ABC):
         waiting, self._waiting = self._waiting, None
         if waiting and not waiting.done():
             waiting.set_result(None)
+
+    async def _gathering(self) -> None:
+        """While every turn of the loop brings more, until it is worth handing over."""
+        before = -1
+        while before < len(self._messages) < _WORTH_MESSAGES:
+            before = len(self._messages)
+            await asyncio.sleep(0)
 
     async def _arrival(self, timeout: float) -> None:
         self._waiting = asyncio.get_running_loop().create_future()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from jetstream_pipeline.replay.seams import Seams
+from jetstream_pipeline.storage.behind import Behind
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import told
 from jetstream_pipeline.storage.summary import Counts, WindowSummary
@@ -16,25 +17,36 @@ from jetstream_pipeline.storage.window_file import WindowWriter
 
 
 class Draft:
-    """Takes the windows beside it as they stood when it was begun. Where they have changed since, it is of no use."""
+    """Written in a thread of its own. It takes the windows beside it as they stood when it was begun; where they have
+    changed since, it is of no use."""
 
     def __init__(self, path: Path, seams: Seams) -> None:
         self.path = path
         self.seams = seams
+        self._behind = Behind("draft")
 
     @cached_property
     def _writer(self) -> WindowWriter:
         return WindowWriter(self.path)
 
-    def add(self, section: int, events: pa.RecordBatch) -> None:
-        """The next events of what is read. StorageError where the disk does not take them."""
+    def add(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> None:
+        """The next events of what is read, with their sections. A later call raises StorageError where the disk does
+        not take them."""
+        self._behind.do(partial(self._add, events))
+
+    def _add(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> None:
         with told(self.path, "write"):
             try:
-                kept = self.seams.settled(section, events)
-                if kept.num_rows:
-                    self._writer.add(kept)
+                for section, batch in events:
+                    kept = self.seams.settled(section, batch)
+                    if kept.num_rows:
+                        self._writer.add(kept)
             except pa.ArrowException as error:
                 raise StorageError(f"cannot write {self.path}: {error}") from error
+
+    def wait(self) -> None:
+        """Until all that was added is in it."""
+        self._behind.wait()
 
     @property
     def is_as_read(self) -> bool:
@@ -45,3 +57,6 @@ class Draft:
         """Make it durable, with what `describe` says of it."""
         with told(self.path, "write"):
             return self._writer.finish(describe)
+
+    def close(self) -> None:
+        self._behind.close()

@@ -109,7 +109,10 @@ class _Reading:
         resumption.restore(self._files.latest_events(MAX_KEYS), _digests(self._files))
         async with aclosing(self._client.batches(evidence.cursor, resumption)) as batches:
             async for batch in batches:
-                await asyncio.to_thread(self._keep, batch)
+                self._keep(batch)
+                if self._files.is_due:
+                    state = self._standing().model_dump_json()
+                    await asyncio.to_thread(self._files.checkpoint, state)
                 self._report()
                 if edges.passed or batch.silence >= _SILENCE_SEC:
                     break
@@ -126,11 +129,9 @@ class _Reading:
             self._add(section, part, batch)
             if part.events.num_rows:
                 self._last_us = part.events["time_us"][-1].as_py()
-        if self._files.is_due:
-            self._files.checkpoint(self._standing().model_dump_json())
 
     def _add(self, section: Section, part: Part, batch: Batch) -> None:
-        kept = part.events.filter(self._subscription.mask(part.events))
+        kept = part.filtered(self._subscription.mask(part.events)).events
         self._files.add(section, kept)
         if section is not Section.WINDOW:
             return

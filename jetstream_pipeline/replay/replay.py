@@ -64,9 +64,9 @@ def replay_window(
             return summary
         source = Source(subscription, hosts, span_us(skew), options or Options())
         place = Place(data, stream, window, subscription, replace)
-        draft = drafted(place, files, source.skew_us)
-        evidence = read_window(window, source, files, on_progress)
-        summary = seal(place, files, evidence, draft)
+        with drafted(place, files, source.skew_us) as draft:
+            evidence = read_window(window, source, files, on_progress)
+            summary = seal(place, files, evidence, draft)
         files.discard()
     sweep(data, stream)
     return summary

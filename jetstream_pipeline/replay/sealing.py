@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,16 +40,21 @@ class Place:
     replace: bool = False
 
 
-def drafted(place: Place, files: StagedWindow, skew_us: int) -> Draft | None:
+@contextmanager
+def drafted(place: Place, files: StagedWindow, skew_us: int) -> Iterator[Draft | None]:
     """The window's file, begun before the window is read; it follows what is staged. None where a window beside it
     cannot be read just now."""
     try:
         seams = Seams.read(place.data.lake, place.stream, place.window, place.subscription.fingerprint, skew_us)
     except StorageError:
-        return None
+        yield None
+        return
     draft = Draft(files.folder / "events.parquet", seams)
     files.follow(draft.add)
-    return draft
+    try:
+        yield draft
+    finally:
+        draft.close()
 
 
 def seal(place: Place, files: StagedWindow, evidence: Evidence, draft: Draft | None = None) -> WindowSummary:
@@ -64,6 +70,8 @@ def seal(place: Place, files: StagedWindow, evidence: Evidence, draft: Draft | N
     with told(files.folder, "write"):
         try:
             files.wait()
+            if draft:
+                draft.wait()
             if state.is_whole:
                 return _seal_whole(place, files, evidence, reason, draft)
             return _seal_incomplete(place, files, evidence, state, reason, draft)

@@ -50,7 +50,7 @@ _FORGOTTEN_SEC = 3 * 86_400
 Sections = Iterator[tuple[int, pa.RecordBatch]]
 
 
-Follower = Callable[[int, pa.RecordBatch], None]
+Follower = Callable[[Sections], None]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ class StagedWindow:
         self._durable_at = time.monotonic()
 
     def _write_part(self, batches: _Batches, state: str) -> None:
+        self._follow()
+        if self._follower:
+            self._follower(_sections(batches.events))
+            self._followed += 1
         number = len(self._parts) + 1
         with told(self.folder, "write"):
             rejected = None
@@ -129,25 +133,18 @@ class StagedWindow:
                 rejected = self._write(number, "rejected", batches.rejected, QUARANTINE_SCHEMA)
             metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
             events = self._write(number, "events", batches.events, _PART_SCHEMA.with_metadata(metadata))
-        self._follow()
         self._parts.append(_Part(events, rejected, state))
-        if self._follower:
-            self._hand_over(_sections(batches.events))
 
     def follow(self, follower: Follower) -> None:
-        """Hand each batch that is durable, with its section, to `follower`, in the order added: in the other thread,
-        from the next checkpoint on, or by `wait`."""
+        """Hand each part's batches, with their sections, to `follower`, in the order added: in the other thread, from
+        the next checkpoint on, or by `wait`."""
         self._follower = follower
 
     def _follow(self) -> None:
         for part in self._parts[self._followed :] if self._follower else ():
-            self._hand_over(_sections(_read(part.events)))
-
-    def _hand_over(self, sections: Sections) -> None:
-        assert self._follower
-        for section, events in sections:
-            self._follower(section, events)
-        self._followed += 1
+            assert self._follower
+            self._follower(_sections(_read(part.events)))
+            self._followed += 1
 
     def wait(self) -> None:
         """Until every checkpoint is durable and the follower has it."""

@@ -358,7 +358,9 @@ def test_a_sweep_where_nothing_was_ever_staged_is_no_failure(data: DataDirectory
 
 
 def followed(files: StagedWindow, found: list[tuple[int, str]]) -> None:
-    files.follow(lambda section, batch: found.extend((section, rkey) for rkey in batch["rkey"].to_pylist()))
+    files.follow(
+        lambda part: found.extend((section, rkey) for section, batch in part for rkey in batch["rkey"].to_pylist())
+    )
 
 
 def test_a_follower_gets_what_is_durable_in_order_and_once(data: DataDirectory) -> None:
