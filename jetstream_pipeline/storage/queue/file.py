@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,26 +22,37 @@ from jetstream_pipeline.storage.files import fsync_path, told
 from jetstream_pipeline.storage.queue.patience import Patience
 
 _STORAGE_VERSION = "v1.0.0"
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1}
+_FILE = "queue_file"
+"""What DuckDB calls it."""
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "async_threads": 0}
+"""No threads beside the caller's: a fork would miss them."""
+_OPTIONS = "TYPE duckdb, READ_WRITE, ROW_GROUP_SIZE 4096"
+"""Groups of few rows: where one row comes or changes, much of its group is written again."""
+_LONG_SEC = 0.25
+"""After so long a use, to start DuckDB again costs little, and gives back the memory that it has come to hold."""
 _NEXT_NAP_SEC = 0.002
 """Of the one whose turn is next."""
 _NAP_SEC = 0.02
 _HELD_ELSEWHERE = "Could not set lock on file"
-_HELD_HERE = "different configuration than existing connections"
+_HELD_HERE = "Unique file handle conflict"
 _INTERRUPTED = "Query interrupted"
 """What DuckDB makes of Ctrl-C."""
 _HOLDER = re.compile(r"PID (\d+)")
 
 
 class QueueFile:
-    """One DuckDB file and the lock beside it. A dead process holds no lock."""
+    """One DuckDB file and the lock beside it. A dead process holds no lock.
+
+    The file is attached to a DuckDB in memory that stays from call to call: starting one costs more than most calls.
+    """
 
     def __init__(self, path: Path, patience: float) -> None:
         """`patience`: seconds to wait for others."""
         self.path = path
         self._patience = patience
         self._thread = threading.RLock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._idle: duckdb.DuckDBPyConnection | None = None
+        self._open: duckdb.DuckDBPyConnection | None = None
 
     def create(self, script: str) -> None:
         """Make the file with the tables of `script`, unless it is there. DuckDB 1.0 and newer can read it."""
@@ -53,8 +65,9 @@ class QueueFile:
             with told(self.path, "create"), self._told():
                 temporary.unlink(missing_ok=True)
                 with duckdb.connect() as connection:
-                    connection.execute(f"ATTACH {literal(temporary)} AS made (STORAGE_VERSION '{_STORAGE_VERSION}')")
-                    connection.execute(f"USE made; {script} USE memory; DETACH made")
+                    options = f"TYPE duckdb, STORAGE_VERSION '{_STORAGE_VERSION}'"
+                    connection.execute(f"ATTACH {literal(temporary)} AS {_FILE} ({options}); USE {_FILE}; {script}")
+                    connection.execute(f"USE memory; DETACH {_FILE}")
                 os.replace(temporary, self.path)
                 fsync_path(self.path.parent)
 
@@ -65,15 +78,15 @@ class QueueFile:
         if not self._thread.acquire(timeout=patience.left):
             raise patience.ended(str(os.getpid()))
         try:
-            if self._connection is not None:
-                yield self._connection
+            if self._open is not None:
+                yield self._open
                 return
-            with self._locked(patience), self._connected(patience) as connection:
-                self._connection = connection
+            with self._locked(patience), self._attached(patience) as connection:
+                self._open = connection
                 try:
                     yield connection
                 finally:
-                    self._connection = None
+                    self._open = None
         finally:
             self._thread.release()
 
@@ -97,23 +110,41 @@ class QueueFile:
             connection.execute("COMMIT")
 
     @contextmanager
-    def _connected(self, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Wait for a program that holds DuckDB's own lock: somebody's shell, say, or a notebook that we run in."""
-        with self._told():
-            connection = self._connect(patience)
+    def _attached(self, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The open file. DuckDB is kept where all went well, and fast: an error may have spoiled it."""
+        home, self._idle = self._idle or duckdb.connect(config={**_CONFIG, "temp_directory": f"{self.path}.tmp"}), None
         try:
-            yield connection
-        finally:
             with self._told():
-                connection.close()
+                self._attach(home, patience)
+            began = time.monotonic()
+            with home.cursor() as connection:
+                with self._told():
+                    connection.execute(f"USE {_FILE}")
+                yield connection
+            if self._detach(home) and time.monotonic() - began < _LONG_SEC:
+                self._idle = home
+        finally:
+            if self._idle is None:
+                home.close()
 
-    def _connect(self, patience: Patience) -> duckdb.DuckDBPyConnection:
+    def _detach(self, home: duckdb.DuckDBPyConnection) -> bool:
+        """Close the file with what is in its WAL; whether that went well. Where not, the WAL stays beside it."""
+        try:
+            with self._told():
+                home.execute(f"DETACH {_FILE}")
+        except StorageError:
+            return False
+        return True
+
+    def _attach(self, home: duckdb.DuckDBPyConnection, patience: Patience) -> None:
+        """Wait for a program that holds DuckDB's own lock: somebody's shell, say, or a notebook that we run in."""
         if not self.path.exists():
             raise StorageError(f"the queue's file {self.path} is gone; make the queue again, or put the file back")
         while True:
             try:
-                return duckdb.connect(self.path, config=_CONFIG)
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                home.execute(f"ATTACH {literal(self.path)} AS {_FILE} ({_OPTIONS})")
+                return
+            except (duckdb.IOException, duckdb.ResourceInUseException) as error:
                 text = str(error)
                 if _HELD_HERE in text:
                     holder = str(os.getpid())

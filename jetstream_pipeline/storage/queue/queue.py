@@ -128,10 +128,8 @@ class Queue:
     def batch_remove_items_from_queue(self, limit: int | None = None) -> list[QueueItem]:
         """Take the oldest pending items out for good, in order: for consumers that can afford to lose them."""
         with self._file.transaction() as connection:
-            items = sql.read(connection, sql.PENDING, _checked(limit), now=self._now())
-            sql.choose(connection, items)
-            sql.delete(connection, "id IN (SELECT id FROM chosen)")
-            sql.count(connection, "acknowledged", len(items))
+            items = sql.take(connection, _checked(limit), self._now())
+            sql.count(connection, acknowledged=len(items))
         return items
 
     def claim(self, limit: int | None = 100, lease: Lease = 60.0) -> list[QueueItem]:
@@ -142,9 +140,7 @@ class Queue:
         token = uuid.uuid4().hex
         with self._file.transaction() as connection:
             self._free_expired(connection)
-            items = sql.read(connection, sql.PENDING, _checked(limit), now=self._now())
-            sql.claim(connection, items, token, self._after(lease))
-            return sql.read(connection, "token = $token", None, token=token)
+            return sql.claim(connection, _checked(limit), self._now(), token, self._after(lease))
 
     def ack(self, items: QueueItem | Iterable[QueueItem]) -> list[QueueItem]:
         """Done with these: they leave the queue. Returns those that were no longer this consumer's, untouched."""
@@ -152,7 +148,7 @@ class Queue:
         with self._file.transaction() as connection:
             sql.choose(connection, items)
             ours = sql.delete(connection, sql.CHOSEN)
-            sql.count(connection, "acknowledged", len(ours))
+            sql.count(connection, acknowledged=len(ours))
         return [item for item in items if item.id not in ours]
 
     def fail(self, items: QueueItem | Iterable[QueueItem], reason: str, retry_in: float = 0.0) -> list[QueueItem]:
@@ -207,7 +203,7 @@ class Queue:
                 gone = sql.delete(connection, "true")
             else:
                 gone = sql.delete(connection, "status = $status", status=_status(status))
-            sql.count(connection, "purged", len(gone))
+            sql.count(connection, purged=len(gone))
         return len(gone)
 
     def stats(self) -> QueueStats:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,22 +17,26 @@ import pyarrow as pa
 from jetstream_pipeline.storage.queue.items import QueueItem
 
 SCHEMA = """
-CREATE TABLE items (id BIGINT, payload VARCHAR, metadata VARCHAR, created_at TIMESTAMP, status VARCHAR,
-    attempts INTEGER, available_at TIMESTAMP, lease_until TIMESTAMP, reason VARCHAR, token VARCHAR);
+CREATE TABLE items (id BIGINT, payload VARCHAR USING COMPRESSION uncompressed, metadata VARCHAR, created_at TIMESTAMP,
+    status VARCHAR, attempts INTEGER, available_at TIMESTAMP, lease_until TIMESTAMP, reason VARCHAR, token VARCHAR);
 CREATE TABLE counters (next_id BIGINT, added BIGINT, acknowledged BIGINT, purged BIGINT, keys BIGINT);
 INSERT INTO counters VALUES (1, 0, 0, 0, 0);
 CREATE TABLE keys (number BIGINT, key UUID);
 CREATE TABLE batches (key UUID);
 CREATE TABLE bookmarks (name VARCHAR, text VARCHAR);
 """
-PENDING = "status = 'pending' AND (available_at IS NULL OR available_at <= $now)"
-"""Most are free whatever the clock says: it may be set back."""
 EXPIRED = "status = 'claimed' AND lease_until <= $now"
-CHOSEN = "(id, token) IN (SELECT (id, token) FROM chosen)"
+CHOSEN = "(id, token) IN (SELECT id, token FROM chosen)"
 """The items given to `choose`, as long as they are claimed by whoever holds them."""
 
+_FREE = "status = 'pending' AND (available_at IS NULL OR available_at <= $now)"
+"""Most are free whatever the clock says: it may be set back."""
+_FIRST_FREE = f"{_FREE} AND id <= $last"
 _ITEM = "id, payload, metadata, created_at, status, attempts, lease_until, reason, token"
+_NO_METADATA = "{}"
 _KEYS_REMEMBERED = 200_000
+_KEYS_FORGOTTEN = 20_000
+"""At a time."""
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -47,12 +50,12 @@ def insert(connection: Connection, payloads: Sequence[str], metadata: str, now: 
         "FROM incoming, counters ORDER BY number",
         {"metadata": metadata, "now": now},
     )
-    count(connection, "next_id", len(payloads))
-    count(connection, "added", len(payloads))
+    count(connection, next_id=len(payloads), added=len(payloads))
 
 
-def count(connection: Connection, counter: str, number: int) -> None:
-    connection.execute(f"UPDATE counters SET {counter} = {counter} + ?", [number])  # noqa: S608 - a constant's name
+def count(connection: Connection, **numbers: int) -> None:
+    changes = ", ".join(f"{counter} = {counter} + ${counter}" for counter in numbers)
+    connection.execute(f"UPDATE counters SET {changes}", numbers)  # noqa: S608 - names of columns
 
 
 def last_id(connection: Connection) -> int:
@@ -68,18 +71,35 @@ def choose(connection: Connection, items: Sequence[QueueItem]) -> None:
 
 def read(connection: Connection, condition: str, limit: int | None, **values: object) -> list[QueueItem]:
     """Items in the order of their ids."""
-    first = "" if limit is None else f"LIMIT {int(limit)}"
-    query = f"SELECT {_ITEM} FROM items WHERE {condition} ORDER BY id {first}"  # noqa: S608 - constants
-    return [_item(row) for row in connection.execute(query, values or None).fetchall()]
+    query = f"SELECT {_ITEM} FROM items WHERE {condition} {_first(limit)}"  # noqa: S608 - constants
+    return _items(connection, query, values)
 
 
-def claim(connection: Connection, items: Sequence[QueueItem], token: str, until: datetime) -> None:
-    choose(connection, items)
-    connection.execute(
-        "UPDATE items SET status = 'claimed', attempts = attempts + 1, lease_until = ?, token = ? "
-        "WHERE id IN (SELECT id FROM chosen)",
-        [until, token],
+def claim(connection: Connection, limit: int | None, now: datetime, token: str, until: datetime) -> list[QueueItem]:
+    """The first free items, claimed from now on."""
+    query = (
+        "UPDATE items SET status = 'claimed', attempts = attempts + 1, lease_until = $until, token = $token "  # noqa: S608
+        f"WHERE {_FIRST_FREE} RETURNING {_ITEM}"
     )
+    values = {"now": now, "last": _last_free(connection, limit, now), "token": token, "until": until}
+    return _items(connection, query, values)
+
+
+def take(connection: Connection, limit: int | None, now: datetime) -> list[QueueItem]:
+    """The first free items, which are gone from now on."""
+    query = f"DELETE FROM items WHERE {_FIRST_FREE} RETURNING {_ITEM}"  # noqa: S608 - constants
+    return _items(connection, query, {"now": now, "last": _last_free(connection, limit, now)})
+
+
+def _last_free(connection: Connection, limit: int | None, now: datetime) -> int | None:
+    """The id up to which the free items are the first ones. To look for it reads no payload."""
+    free = f"SELECT id FROM items WHERE {_FREE} {_first(limit)}"  # noqa: S608 - constants
+    last: int | None = _one(connection, f"SELECT max(id) FROM ({free})", {"now": now})  # noqa: S608 - constants
+    return last
+
+
+def _first(limit: int | None) -> str:
+    return "ORDER BY id" if limit is None else f"ORDER BY id LIMIT {int(limit)}"
 
 
 def release(
@@ -141,16 +161,15 @@ def known(connection: Connection, keys: Sequence[str]) -> set[int]:
 def remember(connection: Connection, keys: Sequence[str]) -> list[int]:
     """Which of the keys are new, by their place; they are remembered from then on, and the oldest ones forgotten."""
     _give(connection, keys)
-    before = int(_one(connection, "SELECT keys FROM counters"))
+    before = int(_one(connection, "UPDATE counters SET keys = keys + ? RETURNING keys", [len(keys)])) - len(keys)
     new = _ids(
         connection,
         "INSERT INTO keys SELECT $before + number, key FROM "
-        "(SELECT min(number) AS number, key::UUID AS key FROM given GROUP BY ALL) "
-        "WHERE key NOT IN (SELECT key FROM keys) RETURNING number",
+        "(SELECT min(number) AS number, key::UUID AS key FROM given GROUP BY ALL) ANTI JOIN keys USING (key) "
+        "RETURNING number",
         {"before": before},
     )
-    count(connection, "keys", len(keys))
-    if (before + len(keys)) // _KEYS_REMEMBERED > before // _KEYS_REMEMBERED:
+    if (before + len(keys)) // _KEYS_FORGOTTEN > before // _KEYS_FORGOTTEN:
         connection.execute("DELETE FROM keys WHERE number < ?", [before - _KEYS_REMEMBERED])
     return sorted(number - before for number in new)
 
@@ -161,8 +180,8 @@ def _give(connection: Connection, keys: Sequence[str]) -> None:
 
 
 def set_bookmark(connection: Connection, name: str, text: str) -> None:
-    connection.execute("DELETE FROM bookmarks WHERE name = ?", [name])
-    connection.execute("INSERT INTO bookmarks VALUES (?, ?)", [name, text])
+    if not connection.execute("UPDATE bookmarks SET text = ? WHERE name = ? RETURNING name", [text, name]).fetchall():
+        connection.execute("INSERT INTO bookmarks VALUES (?, ?)", [name, text])
 
 
 def bookmark(connection: Connection, name: str) -> str | None:
@@ -186,10 +205,10 @@ def figures(connection: Connection, now: datetime) -> dict[str, Any]:
 
 
 def _digest(key: str) -> str:
-    return uuid.UUID(bytes=hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).digest()).hex
+    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _one(connection: Connection, query: str, values: list[object] | None = None) -> Any:
+def _one(connection: Connection, query: str, values: list[object] | dict[str, object] | None = None) -> Any:
     row = connection.execute(query, values).fetchone()
     assert row, "an aggregate has a row"
     return row[0]
@@ -199,11 +218,15 @@ def _ids(connection: Connection, query: str, values: dict[str, Any]) -> set[int]
     return {number for (number,) in connection.execute(query, values or None).fetchall()}
 
 
+def _items(connection: Connection, query: str, values: dict[str, Any]) -> list[QueueItem]:
+    rows = connection.execute(query, values or None).fetchall()
+    return sorted((_item(row) for row in rows), key=lambda item: item.id)
+
+
 def _item(row: tuple[Any, ...]) -> QueueItem:
     number, payload, metadata, created_at, status, attempts, lease_until, reason, token = row
-    return QueueItem(
-        number, payload, json.loads(metadata), _utc(created_at), status, attempts, _utc(lease_until), reason, token
-    )
+    described = {} if metadata == _NO_METADATA else json.loads(metadata)
+    return QueueItem(number, payload, described, _utc(created_at), status, attempts, _utc(lease_until), reason, token)
 
 
 def _utc(moment: datetime | None) -> Any:

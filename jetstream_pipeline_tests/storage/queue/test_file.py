@@ -3,18 +3,21 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.queue import file
 from jetstream_pipeline.storage.queue.patience import QueueBusy
 
 _BUSY = """
@@ -148,6 +151,108 @@ def test_a_disk_that_is_full_loses_nothing_that_was_told_and_works_again_with_ro
     result = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert len(queue) == queue.stats().added == int(result.stdout)
+
+
+_NO_ROOM_TO_CLOSE = """
+import resource, signal, sys
+from jetstream_pipeline import Queue
+queue = Queue("work", data_dir=sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (queue.path.stat().st_size, resource.RLIM_INFINITY))
+added = [queue.batch_add_items_to_queue([{"text": "x" * 1000}] * 20) for _ in range(3)]
+assert queue.path.with_name("work.duckdb.wal").exists()
+print(sum(added), len(queue))
+"""
+
+
+def test_what_the_file_has_no_room_for_is_kept_beside_it(queue: Queue, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _NO_ROOM_TO_CLOSE, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "60 60\n", result.stderr
+    assert len(queue) == 60
+    assert not queue.path.with_name("work.duckdb.wal").exists()
+
+
+def test_after_a_call_all_is_in_the_file(queue: Queue, tmp_path: Path) -> None:
+    for number in range(1, 4):
+        queue.batch_add_items_to_queue([{}] * 10)
+        queue.claim(5)
+        assert {path.name for path in queue.path.parent.iterdir()} == {"work.duckdb", "work.lock", "work.turn"}
+        with duckdb.connect(shutil.copy(queue.path, tmp_path / "copy.duckdb")) as connection:
+            assert connection.execute("SELECT count(*), count(token) FROM items").fetchone() == (
+                10 * number,
+                5 * number,
+            )
+
+
+def test_a_call_that_failed_holds_nothing(queue: Queue) -> None:
+    def fail() -> None:
+        with queue.opened():
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError) as told:
+        fail()
+    with duckdb.connect(queue.path) as connection:
+        assert connection.execute("SELECT count(*) FROM items").fetchone() == (0,)
+    assert queue.add({}) == 1
+    assert told.value.__traceback__, "what refers to the call is still there"
+
+
+def test_a_process_that_was_forked_goes_on_with_the_queue(queue: Queue) -> None:
+    queue.add({})
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if queue.add({}) == 2 and len(queue.claim(1)) == 1 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (queue.add({}), len(queue)) == (3, 2)
+
+
+def test_duckdb_is_started_once_for_many_short_calls_and_again_after_a_long_one(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    connect = duckdb.connect
+
+    def counted(*arguments: Any, **options: Any) -> duckdb.DuckDBPyConnection:
+        started.append(connect(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    monkeypatch.setattr(file, "_LONG_SEC", 60)
+    for _ in range(5):
+        queue.add({})
+    assert len(started) == 1
+    monkeypatch.setattr(file, "_LONG_SEC", 0)
+    queue.add({})
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        started[0].execute("SELECT 1")
+    queue.add({})
+    assert len(started) == 2
+
+
+_EARLIER = """
+CREATE TABLE items (id BIGINT, payload VARCHAR, metadata VARCHAR, created_at TIMESTAMP, status VARCHAR,
+    attempts INTEGER, available_at TIMESTAMP, lease_until TIMESTAMP, reason VARCHAR, token VARCHAR);
+INSERT INTO items SELECT 1 + range, '{}', '{}', TIMESTAMP '2026-01-01', 'pending', 0, NULL, NULL, NULL, NULL
+    FROM range(130000);
+UPDATE counters SET next_id = 130001, added = 130000;
+"""
+
+
+def test_a_file_with_large_groups_of_rows_goes_on(queue: Queue) -> None:
+    with duckdb.connect(queue.path) as connection:
+        connection.execute(f"DROP TABLE items; {_EARLIER}")
+    for number in range(10):
+        assert queue.batch_add_items_to_queue([{"n": n} for n in range(3000)]) == 3000
+        items = queue.claim(9000)
+        assert [item.id for item in items] == list(range(1 + number * 9000, 1 + (number + 1) * 9000))
+        assert queue.ack(items[::2]) == []
+        assert queue.release(items[1::2]) == []
+        assert len(queue.batch_remove_items_from_queue(4500)) == 4500
+    assert [item.id for item in queue.claim(None)] == list(range(90_001, 160_001))
 
 
 def test_what_the_caller_s_own_duckdb_says_is_not_blamed_on_the_queue(queue: Queue) -> None:

@@ -1,5 +1,6 @@
 """A queue alone: what is added comes out in order, belongs to whoever claimed it, and is never lost."""
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ def test_a_claimed_item_is_one_consumer_s_until_its_lease_ends(queue: Queue, clo
     assert queue.release(mine) == [mine]
     assert queue.ack(theirs) == []
     assert queue.ack(theirs) == [theirs]
+
+
+def test_what_nobody_has_claimed_is_nobody_s(queue: Queue) -> None:
+    queue.batch_add_items_to_queue([{}, {}])
+    seen = queue.peek()
+    assert queue.ack(seen) == queue.fail(seen, "no") == queue.release(seen) == queue.extend(seen) == seen
+    assert queue.peek() == seen
 
 
 def test_a_lease_may_be_renewed(queue: Queue, clock: Clock) -> None:
@@ -206,11 +214,12 @@ def test_an_item_with_a_known_key_is_not_added_again(queue: Queue) -> None:
 
 def test_the_oldest_keys_are_forgotten(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "_KEYS_REMEMBERED", 10)
+    monkeypatch.setattr(statements, "_KEYS_FORGOTTEN", 5)
     for n in range(50):
         queue.batch_add_items_to_queue([{}], keys=[str(n)])
         assert not any(queue.unknown([str(past) for past in range(max(0, n - 9), n + 1)]))
     with duckdb.connect(queue.path) as connection:
-        assert connection.execute("SELECT count(*) FROM keys").fetchone() <= (21,)
+        assert connection.execute("SELECT count(*) FROM keys").fetchone() <= (16,)
 
 
 def test_a_bookmark_is_stored_with_its_batch_or_not_at_all(queue: Queue) -> None:
@@ -267,3 +276,23 @@ def test_the_file_stays_small_while_items_come_and_go(queue: Queue) -> None:
             queue.ack(items)
         sizes.append(queue.path.stat().st_size)
     assert sizes[-1] <= sizes[1] * 1.5
+
+
+def test_the_file_levels_off_while_batches_come_and_go_call_by_call(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "_KEYS_REMEMBERED", 2000)
+    monkeypatch.setattr(statements, "_KEYS_FORGOTTEN", 500)
+    keys = (str(number) for number in itertools.count())
+    sizes = []
+    for number in range(50):
+        texts = [{"text": str(n) * 100} for n in range(200)]
+        assert (
+            queue.batch_add_items_to_queue(texts, keys=list(itertools.islice(keys, 200)), bookmark=("at", "x")) == 200
+        )
+        if number >= 5:
+            assert queue.ack(queue.claim(200)) == []
+            sizes.append(queue.path.stat().st_size)
+    assert max(sizes[22:]) <= max(sizes[:22]) * 1.25
+    with duckdb.connect(queue.path) as connection:
+        assert connection.execute("SELECT count(*) FROM bookmarks").fetchone() == (1,)
