@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.sql import glob_safe, literal
+from jetstream_pipeline.sql import glob_safe
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import replacing, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.tables.definitions import TABLES, Table
+from jetstream_pipeline.tables.file import ROWS_AT_ONCE, write_rows, written_as
 from jetstream_pipeline.window import Window
 
 _DERIVED_FROM = "jetstream_derived_from"
@@ -71,7 +73,7 @@ def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
 
 
 def _is_current(table: Table, events: Path, target: Path) -> bool:
-    """Whether a table's file was derived from these events, by this query."""
+    """Whether a table's file was derived from these events, by this query, and written like this."""
     try:
         with reading(target) as file:
             said = (file.metadata.metadata or {}).get(_DERIVED_FROM.encode(), b"").decode()
@@ -81,17 +83,18 @@ def _is_current(table: Table, events: Path, target: Path) -> bool:
 
 
 def _derivation(table: Table, events: Path) -> str:
-    """What a table follows from: the identity of its window's rows, and its query. Empty where that is not known."""
+    """What a table follows from: the identity of its window's rows, its query, and how it is written. Empty where that
+    is not known."""
     content = read_summary(events).content
-    return content and hashlib.sha256(f"{content}\n{table.query}".encode()).hexdigest()[: len(content)]
+    said = f"{content}\n{table.query}\n{written_as(table)}"
+    return content and hashlib.sha256(said.encode()).hexdigest()[: len(content)]
 
 
 def _write(table: Table, events: Path, target: Path) -> None:
-    said = f"KV_METADATA {{{_DERIVED_FROM}: {literal(_derivation(table, events))}}}"
-    copy = f"COPY ({table.query}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, {said})"
     try:
         with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(copy, [glob_safe(events)])
-    except duckdb.Error as error:
+            connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+            rows = connection.sql(table.query, params=[glob_safe(events)]).to_arrow_reader(ROWS_AT_ONCE)
+            write_rows(table, rows, target, {_DERIVED_FROM: _derivation(table, events)})
+    except (duckdb.Error, pa.ArrowException) as error:
         raise StorageError(f"cannot derive {table.name} from {events}: {str(error).splitlines()[0]}") from error

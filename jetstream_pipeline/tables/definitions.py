@@ -1,6 +1,7 @@
 """What each typed table holds: which events, and which columns. Writing tables is `build`'s.
 
-A row leads to its event in `events` by (uri, rev), and so to the record as received. The lexicons are in
+A row leads to its event in `events` by (uri, rev), and so to the record as received. Content hashes (CIDs) of records
+stay there: they are noise that takes as much room as all the rest. The lexicons are in
 https://github.com/bluesky-social/atproto.
 """
 
@@ -11,7 +12,22 @@ from dataclasses import dataclass
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, IDENTITY
 from jetstream_pipeline.jetstream.subscription import overlap
 from jetstream_pipeline.sql import literal
-from jetstream_pipeline.tables.columns import Column, coalesced, did_of, flag, moment, readable, text, texts, whole
+from jetstream_pipeline.tables.columns import (
+    DELTA,
+    LENGTHS,
+    PREFIXED,
+    Column,
+    at_once,
+    coalesced,
+    did_of,
+    flag,
+    moment,
+    number_of,
+    readable,
+    text,
+    texts,
+    whole,
+)
 
 
 @dataclass(frozen=True)
@@ -32,41 +48,47 @@ class Table:
         return self.collection is None or not collections or any(overlap(self.collection, one) for one in collections)
 
     @property
+    def stored(self) -> tuple[Column, ...]:
+        """The columns that its file has."""
+        return tuple(column for column in self.columns if column.shown is None)
+
+    @property
     def query(self) -> str:
-        """The table's rows as a SELECT; its one parameter is the events file's path."""
-        columns = ",\n    ".join(f"({column.sql})::{column.type} AS {column.name}" for column in self.columns)
+        """The rows of the table's file as a SELECT; its one parameter is the events file's path."""
+        values = ",\n    ".join(f"({column.sql})::{column.type} AS {column.name}" for column in self.stored)
+        columns, lists = at_once(values)
         return (
-            f"SELECT\n    {columns}\n"  # noqa: S608 - constants of this module
-            f"FROM (SELECT *, {readable(self.body)} AS doc FROM read_parquet($1, hive_partitioning = false) "
-            f"WHERE {self.condition})"
+            f"SELECT\n    {columns}\nFROM (SELECT *{lists}\n"  # noqa: S608 - constants of this module
+            f"FROM (SELECT *, {readable(self.body)} AS doc FROM read_parquet($1, hive_partitioning = false)\n"
+            f"WHERE {self.condition}))"
         )
 
 
 _WITNESSED = (
-    Column("time", "TIMESTAMPTZ", "When the host witnessed the event: the time to trust.", "make_timestamptz(time_us)"),
-    Column("seq", "BIGINT", "The host's sequence number; null on old servers.", "seq"),
+    Column(
+        "time",
+        "TIMESTAMPTZ",
+        "When the host witnessed the event: the time to trust.",
+        "make_timestamptz(time_us)",
+        DELTA,
+    ),
+    Column("seq", "BIGINT", "The host's sequence number; null on old servers.", "seq", DELTA),
     Column("did", "VARCHAR", "The account that the event belongs to.", "did"),
 )
-_RECORD = (
-    *_WITNESSED,
-    Column("operation", "VARCHAR", "create, update or delete; a delete has null in the record's columns.", "operation"),
-    Column(
-        "uri",
-        "VARCHAR",
-        "The record's address; with `rev` the key to its event.",
-        "'at://' || did || '/' || collection || '/' || rkey",
-    ),
-    Column("rkey", "VARCHAR", "The record's key within its collection.", "rkey"),
-    Column("rev", "VARCHAR", "The commit's revision, growing per account.", "rev"),
-    Column("cid", "VARCHAR", "The record's content hash; null for a delete.", "cid"),
-    moment("created_at", "$.createdAt", "When the author's client claims that it was written; null if unreadable."),
+_OPERATION = Column(
+    "operation", "VARCHAR", "create, update or delete; a delete has null in the record's columns.", "operation"
+)
+_KEY = (
+    Column("rkey", "VARCHAR", "The record's key within its collection.", "rkey", PREFIXED),
+    Column("rev", "VARCHAR", "The commit's revision, growing per account.", "rev", PREFIXED),
+)
+_CREATED_AT = moment(
+    "created_at", "$.createdAt", "When the author's client claims that it was written; null if unreadable."
 )
 _SUBJECT = (
     text("subject_uri", "$.subject.uri", "The record that it is about."),
-    text("subject_cid", "$.subject.cid", "That record's version."),
     did_of("subject_did", "$.subject.uri", "That record's account."),
     text("via_uri", "$.via.uri", "The repost through which it was found."),
-    text("via_cid", "$.via.cid", "That repost's version."),
 )
 _UPSTREAM = (
     whole("upstream_seq", "$.seq", "The relay's sequence number."),
@@ -74,10 +96,17 @@ _UPSTREAM = (
 )
 
 
+def _uri(collection: str) -> Column:
+    sql = "'at://' || did || '/' || collection || '/' || rkey"
+    shown = f"concat('at://', did, '/{collection}/', rkey)"
+    return Column("uri", "VARCHAR", "The record's address; with `rev` the key to its event.", sql, shown=shown)
+
+
 def _records(name: str, collection: str, description: str, *columns: Column) -> Table:
     condition = f"kind = {literal(COMMIT)} AND collection = {literal(collection)}"
     described = f"{description} ({collection}), one row per operation."
-    return Table(name, described, "record", condition, _RECORD + columns, collection)
+    columns = (*_WITNESSED, _OPERATION, _uri(collection), *_KEY, _CREATED_AT, *columns)
+    return Table(name, described, "record", condition, columns, collection)
 
 
 def _changes(name: str, kind: str, description: str, *columns: Column) -> Table:
@@ -89,21 +118,14 @@ TABLES: tuple[Table, ...] = (
         "posts",
         "app.bsky.feed.post",
         "Posts",
-        text("text", "$.text", "What was written."),
+        text("text", "$.text", "What was written.", LENGTHS),
         texts("langs", ("$.langs[*]",), "Languages that the client claims, BCP 47."),
         text("reply_parent_uri", "$.reply.parent.uri", "The post that it answers."),
-        text("reply_parent_cid", "$.reply.parent.cid", "That post's version."),
         text("reply_root_uri", "$.reply.root.uri", "The post that began the thread."),
-        text("reply_root_cid", "$.reply.root.cid", "That post's version."),
         coalesced(
             "quote_uri",
             ("$.embed.record.uri", "$.embed.record.record.uri"),
             "The record that it quotes, with or without media.",
-        ),
-        coalesced(
-            "quote_cid",
-            ("$.embed.record.cid", "$.embed.record.record.cid"),
-            "That record's version.",
         ),
         texts("hashtags", ("$.facets[*].features[*].tag", "$.tags[*]"), "Tags in the text and beside it, without #."),
         texts("mentions", ("$.facets[*].features[*].did",), "Accounts mentioned in the text."),
@@ -114,12 +136,10 @@ TABLES: tuple[Table, ...] = (
             ("$.embed.external.uri", "$.embed.media.external.uri"),
             "The address of its link card.",
         ),
-        Column(
+        number_of(
             "images",
-            "BIGINT",
+            ("$.embed.images[*]", "$.embed.media.images[*]"),
             "How many images are embedded.",
-            "CASE WHEN doc IS NOT NULL THEN "
-            "len(json_extract(doc, '$.embed.images[*]')) + len(json_extract(doc, '$.embed.media.images[*]')) END",
         ),
         texts(
             "image_alts",
@@ -141,7 +161,6 @@ TABLES: tuple[Table, ...] = (
         "Follows",
         text("subject_did", "$.subject", "The account that is followed."),
         text("via_uri", "$.via.uri", "The starter pack through which it was found."),
-        text("via_cid", "$.via.cid", "That starter pack's version."),
     ),
     _records(
         "blocks",
@@ -160,9 +179,7 @@ TABLES: tuple[Table, ...] = (
         text("avatar_cid", '$.avatar.ref."$link"', "The avatar's blob."),
         text("banner_cid", '$.banner.ref."$link"', "The banner's blob."),
         text("pinned_post_uri", "$.pinnedPost.uri", "The post pinned to the profile."),
-        text("pinned_post_cid", "$.pinnedPost.cid", "That post's version."),
         text("joined_via_uri", "$.joinedViaStarterPack.uri", "The starter pack through which the account joined."),
-        text("joined_via_cid", "$.joinedViaStarterPack.cid", "That starter pack's version."),
         texts("labels", ("$.labels.values[*].val",), "What the account marked itself with."),
     ),
     _changes(

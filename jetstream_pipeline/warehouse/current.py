@@ -22,7 +22,6 @@ CURRENT = ("posts", "likes", "follows", "profiles")
 _DIFFERENT = {
     "time": "When the host first witnessed the record's last write.",
     "rev": "The revision of the record's last write.",
-    "cid": "The record's content hash.",
 }
 _ACCOUNT_STATUS = (
     "What its account is where it is not active: deactivated, suspended, takendown, …; inactive where nobody said why; "
@@ -45,8 +44,10 @@ def current_query(table: Table, rows: str, accounts: str) -> str:
     `rows` and `accounts` may stand in a FROM: a stream's rows of `table`, and those of the table `ACCOUNTS`.
     """
     *columns, status = current_columns(table)
+    shown = {column.name: column.shown for column in table.columns if column.shown}
+    values = (f"{shown[name]} AS {name}" if name in shown else f"written.{name}" for name in columns)
     return (
-        f"SELECT {', '.join(f'written.{name}' for name in columns)}, nullif(standing, '') AS {status}\n"
+        f"SELECT {', '.join(values)}, nullif(standing, '') AS {status}\n"
         f"FROM ({_last_writes(rows)}) AS written\nLEFT JOIN ({_standings(accounts)}) AS account USING (did)\n"
         f"WHERE account.did IS NULL OR (standing <> 'deleted' AND (deleted IS NULL OR ({_SINCE_DELETION})))"
     )

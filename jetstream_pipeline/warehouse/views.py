@@ -62,8 +62,7 @@ def views(data: DataDirectory) -> Iterator[View]:
         files = _files(data, folder, EVENTS)
         yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
     for table in TABLES:
-        types = _column_types(table)
-        query = _over_streams(", ".join(types), types, _files(data, table.name, table.name))
+        query = _over_streams(_table_columns(table), _stored_types(table), _files(data, table.name, table.name))
         descriptions = {column.name: column.description for column in table.columns}
         yield View(table.name, table.description, query, descriptions | _PLACE)
         if table.name in CURRENT:
@@ -132,8 +131,13 @@ def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], op
     )
 
 
-def _column_types(table: Table) -> dict[str, str]:
-    return {column.name: column.type for column in table.columns}
+def _table_columns(table: Table) -> str:
+    """A table's columns as a SELECT's list over its file's."""
+    return ", ".join(f"{column.shown} AS {column.name}" if column.shown else column.name for column in table.columns)
+
+
+def _stored_types(table: Table) -> dict[str, str]:
+    return {column.name: column.type for column in table.stored}
 
 
 def _current(data: DataDirectory, table: Table) -> View:
@@ -149,7 +153,7 @@ def _current(data: DataDirectory, table: Table) -> View:
 
 
 def _nothing(table: Table) -> str:
-    return f"({_no_rows(_column_types(table))})"
+    return f"({_no_rows(_stored_types(table))})"
 
 
 def _scans(data: DataDirectory, table: Table) -> dict[str, str]:

@@ -6,16 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import SUMMARY_KEY, WindowState, read_summary
-from jetstream_pipeline.tables import build
+from jetstream_pipeline.tables import build, file
 from jetstream_pipeline.tables.build import build_stale, build_table
+from jetstream_pipeline.tables.columns import at_once
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.reference import reference
@@ -32,7 +35,7 @@ def rows_of(name: str, messages: list[bytes], folder: Path) -> list[dict[str, An
     table = pq.ParquetFile(summary.path).read()
     assert summary.rows == table.num_rows
     assert summary.bytes == summary.path.stat().st_size
-    assert table.schema.names == [column.name for column in BY_NAME[name].columns]
+    assert table.schema.names == [column.name for column in BY_NAME[name].stored]
     return table.to_pylist()
 
 
@@ -72,14 +75,11 @@ def test_a_posts_references_and_features_are_columns(tmp_path: Path) -> None:
     assert row["time"] == HOUR.start
     assert row["created_at"] == datetime(2026, 7, 4, 14, 0, 0, 500_000, tzinfo=UTC)
     assert (row["text"], row["langs"], row["labels"]) == ("hello 🌍\x00", ["en", "de"], ["nudity"])
-    assert (row["reply_parent_uri"], row["reply_parent_cid"]) == ("at://p", "pc")
-    assert (row["reply_root_uri"], row["reply_root_cid"]) == ("at://r", "rc")
-    assert (row["quote_uri"], row["quote_cid"]) == ("at://q", "qc")
+    assert (row["reply_parent_uri"], row["reply_root_uri"], row["quote_uri"]) == ("at://p", "at://r", "at://q")
     assert (row["hashtags"], row["links"], row["mentions"]) == (["data", "aside"], ["https://a"], ["did:plc:b"])
     assert (row["embed_type"], row["images"]) == ("app.bsky.embed.recordWithMedia", 2)
     assert row["image_alts"] == ["a cat", ""]
-    assert row["uri"] == "at://did:plc:a0/app.bsky.feed.post/k0"
-    assert (row["rev"], row["operation"]) == ("3k0", "create")
+    assert (row["did"], row["rkey"], row["rev"], row["operation"]) == ("did:plc:a0", "k0", "3k0", "create")
 
 
 @pytest.mark.parametrize(
@@ -128,15 +128,14 @@ def test_lone_surrogates_read_as_replacement_characters_and_lose_nothing_else(tm
 
 def test_a_delete_names_its_record_and_nothing_more(tmp_path: Path) -> None:
     (row,) = rows_of("likes", [delete(LIKE)], tmp_path)
-    assert (row["operation"], row["uri"], row["rev"]) == ("delete", f"at://did:plc:a0/{LIKE}/k0", "3k0")
-    assert row["subject_uri"] is row["created_at"] is row["cid"] is None
+    assert (row["operation"], row["did"], row["rkey"], row["rev"]) == ("delete", "did:plc:a0", "k0", "3k0")
+    assert row["subject_uri"] is row["created_at"] is None
 
 
 def test_likes_follows_and_profiles_name_their_subjects(tmp_path: Path) -> None:
     subject = {"uri": "at://did:plc:b/app.bsky.feed.post/x", "cid": "c"}
     like = row_of({"subject": subject, "via": {"uri": "at://v", "cid": "vc"}}, tmp_path, "likes", LIKE)
-    assert (like["subject_uri"], like["subject_cid"], like["subject_did"]) == (subject["uri"], "c", "did:plc:b")
-    assert (like["via_uri"], like["via_cid"]) == ("at://v", "vc")
+    assert (like["subject_uri"], like["subject_did"], like["via_uri"]) == (subject["uri"], "did:plc:b", "at://v")
     follow = row_of({"subject": "did:plc:b"}, tmp_path, "follows", FOLLOW)
     assert follow["subject_did"] == "did:plc:b"
     avatar = {"$type": "blob", "ref": {"$link": "bafkrei"}, "mimeType": "image/png", "size": 1}
@@ -169,7 +168,7 @@ def test_real_events_columns_are_their_records_fields(tmp_path: Path) -> None:
     events = [json.loads(message) for message in messages]
     for name, collection, path in (
         ("posts", "app.bsky.feed.post", {"text": ("text",), "reply_root_uri": ("reply", "root", "uri")}),
-        ("likes", LIKE, {"subject_uri": ("subject", "uri"), "via_cid": ("via", "cid")}),
+        ("likes", LIKE, {"subject_uri": ("subject", "uri"), "via_uri": ("via", "uri")}),
         ("follows", FOLLOW, {"subject_did": ("subject",)}),
         ("profiles", PROFILE, {"display_name": ("displayName",), "banner_cid": ("banner", "ref", "$link")}),
     ):
@@ -202,6 +201,25 @@ def test_whatever_records_hold_no_row_is_lost_and_strings_are_kept(tmp_path: Pat
     texts = [record.get("text") for record in records]
     expected = [text.encode("utf-8", "replace").decode() if isinstance(text, str) else None for text in texts]
     assert [row["text"] for row in rows] == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(_FIELDS), _JSON), min_size=1, max_size=12))
+def test_values_taken_all_at_once_are_those_that_each_columns_sql_takes(records: list[dict]) -> None:
+    posts = BY_NAME["posts"].columns
+    columns = ", ".join(f"{column.sql} AS {column.name}" for column in posts if "doc" in column.sql)
+    at_once_columns, lists = at_once(columns)
+    assert "doc, " not in at_once_columns
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'; CREATE TABLE records (doc JSON)")
+        connection.executemany("INSERT INTO records VALUES (?)", [[_text(record)] for record in records])
+        each = connection.execute(f"SELECT {columns} FROM records").fetchall()
+        assert connection.execute(f"SELECT {at_once_columns} FROM (SELECT *{lists} FROM records)").fetchall() == each
+
+
+def _text(record: dict) -> str:
+    """As JSON that DuckDB reads."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def test_a_window_that_is_replaced_meanwhile_is_derived_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +266,60 @@ def test_a_table_is_derived_again_only_where_the_windows_rows_or_its_query_diffe
     assert third != second
     assert built(data, fewer) == third
     assert built(data) not in (second, third)
+
+
+def test_a_table_that_was_written_in_another_way_is_derived_again(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(data, [commit('{"text":"a"}')])
+    first = built(data)
+    recoded = replace(POSTS, columns=tuple(replace(column, encoding=None) for column in POSTS.columns))
+    second = built(data, recoded)
+    assert second != first
+    monkeypatch.setitem(file._OPTIONS, "compression_level", 9)
+    third = built(data, recoded)
+    assert third != second
+    assert built(data, recoded) == third
+
+
+def test_an_hours_rows_are_one_row_group_unless_there_are_very_many(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{number} of many" for number in range(5000)]
+    store(data, [commit(json.dumps({"text": text}), number=number) for number, text in enumerate(texts)])
+    groups = []
+    for limits in ({}, {"_ROW_GROUP_ROWS": 3000}, {"_ROW_GROUP_BYTES": 100_000}):
+        for name, limit in limits.items():
+            monkeypatch.setattr(file, name, limit)
+        with monkeypatch.context() as fewer:
+            fewer.setattr(build, "ROWS_AT_ONCE", 1000)
+            path = build_table(POSTS, "network", HOUR, data.lake).path
+        groups.append(pq.read_metadata(path).num_row_groups)
+        assert pq.ParquetFile(path).read(columns=["text"])["text"].to_pylist() == texts
+    assert groups[0] == 1
+    assert groups[1] == 2
+    assert groups[2] > 2
+
+
+def test_a_column_is_encoded_as_it_says(data: DataDirectory) -> None:
+    store(data, [commit('{"text":"a","langs":["en"],"createdAt":"2026-07-04T14:00:00Z"}', number=n) for n in range(9)])
+    group = pq.read_metadata(build_table(POSTS, "network", HOUR, data.lake).path).row_group(0)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    encodings = {chunk.path_in_schema.split(".")[0]: set(chunk.encodings) for chunk in chunks}
+    for column in POSTS.stored:
+        assert (column.encoding or "RLE_DICTIONARY") in encodings[column.name]
+        assert ("RLE_DICTIONARY" in encodings[column.name]) == (column.encoding is None)
+
+
+def test_an_events_file_that_cannot_be_read_is_told(data: DataDirectory) -> None:
+    store(data, [commit(json.dumps({"text": f"{number * 7919} of many"}), number=number) for number in range(5000)])
+    path = data.lake.events_path("network", HOUR)
+    content = bytearray(path.read_bytes())
+    content[1000 : len(content) // 2] = bytes(len(content) // 2 - 1000)
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="cannot derive posts from"):
+        build_table(POSTS, "network", HOUR, data.lake)
+    assert not data.lake.table_path("network", "posts", HOUR).exists()
 
 
 def test_a_table_that_is_damaged_or_says_nothing_of_its_origin_is_derived_again(data: DataDirectory) -> None:

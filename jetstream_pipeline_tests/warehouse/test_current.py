@@ -123,7 +123,7 @@ def inactive(status: str | None, minute: float | None, seen: float | None = None
 def put(
     data: DataDirectory, table: str, rows: Sequence[Write | Change], window: Window = HOUR, stream: str = "network"
 ) -> None:
-    fields = [pa.field(column.name, _TYPES[column.type]) for column in _TABLES[table].columns]
+    fields = [pa.field(column.name, _TYPES[column.type]) for column in _TABLES[table].stored]
     path = data.lake.table_path(stream, table, window)
     path.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist([row.row for row in rows], pa.schema(fields)), path)

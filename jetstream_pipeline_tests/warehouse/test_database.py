@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from jetstream_pipeline.errors import InvalidInput
@@ -91,6 +92,30 @@ def test_a_records_text_is_reached_by_key_from_its_row(data: DataDirectory) -> N
     assert ask(data, query) == [("post 7", '{"text":"post 7"}')]
     ((time, time_us),) = ask(data, "SELECT epoch_us(time), time_us FROM events ORDER BY time LIMIT 1")
     assert time == time_us == HOUR.start_us
+
+
+def test_a_table_and_its_view_of_what_exists_name_a_record_as_its_event_does(data: DataDirectory) -> None:
+    collections = {"posts": "app.bsky.feed.post", "likes": "app.bsky.feed.like", "follows": "app.bsky.graph.follow"}
+    fill(data, messages=[commit("{}", name, number) for name in collections.values() for number in range(20)])
+    for table, collection in collections.items():
+        addresses = ask(data, f"SELECT uri, rev FROM events WHERE collection = '{collection}' ORDER BY ALL")
+        assert addresses[7] == (f"at://did:plc:a15/{collection}/k15", "3k15")
+        for view in (table, f"{table}_current"):
+            assert ask(data, f"SELECT uri, rev FROM {view} ORDER BY ALL") == addresses
+            assert ask(data, f"SELECT did, rkey FROM {view} WHERE uri = '{addresses[7][0]}'") == [
+                ("did:plc:a15", "k15")
+            ]
+
+
+def test_a_table_with_further_columns_is_read_beside_others(data: DataDirectory) -> None:
+    fill(data)
+    fill(data, NEXT)
+    for window in (HOUR, NEXT):
+        path = data.lake.table_path("network", "posts", window)
+        rows = pq.ParquetFile(path).read()
+        pq.write_table(rows.append_column("cid", rows["rkey"]).select([*rows.schema.names[::-1], "cid"]), path)
+        assert ask(data, "SELECT count(*), count(DISTINCT uri), count(text) FROM posts") == [(100, 50, 100)]
+        assert ask(data, "SELECT count(*) FROM posts_current") == [(50,)]
 
 
 def test_a_lone_surrogate_does_not_stop_a_query_over_all_records(data: DataDirectory) -> None:

@@ -1,0 +1,64 @@
+"""Writing a table's Parquet file: small, and quick to query. What its rows are is `definitions`'.
+
+An hour's rows are one row group, unless there are very many: an account's name stands in its dictionary once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jetstream_pipeline.tables.definitions import Table
+
+ROWS_AT_ONCE = 65_536
+_ROW_GROUP_ROWS = 1_048_576
+_ROW_GROUP_BYTES = 512 * 1024 * 1024
+_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "dictionary_pagesize_limit": 64 * 1024 * 1024,
+    "write_page_checksum": True,
+    "store_schema": False,
+}
+"""Most bytes are identifiers, which are random letters: the lowest of zstd's levels makes them smallest and soonest."""
+
+
+def written_as(table: Table) -> str:
+    """How a table's rows become bytes: other options, another file."""
+    encodings = {column.name: column.encoding for column in table.stored}
+    return f"{_OPTIONS} {_ROW_GROUP_ROWS} {_ROW_GROUP_BYTES} {encodings}"
+
+
+def write_rows(table: Table, batches: pa.RecordBatchReader, target: Path, metadata: Mapping[str, str]) -> None:
+    """Write a table's rows in the order given, and what the file says of itself."""
+    encodings = {column.name: column.encoding for column in table.stored if column.encoding}
+    repeated = [path for field in batches.schema if field.name not in encodings for path in _leaves(field)]
+    with pq.ParquetWriter(
+        target, batches.schema, use_dictionary=repeated, column_encoding=encodings, **_OPTIONS
+    ) as writer:
+        for group in _groups(batches):
+            writer.write_table(group, row_group_size=_ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(metadata)
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """The Parquet columns of an Arrow column."""
+    return [f"{field.name}.list.element"] if pa.types.is_list(field.type) else [field.name]
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > _ROW_GROUP_ROWS or size + batch.nbytes > _ROW_GROUP_BYTES):
+            yield pa.Table.from_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+    if waiting:
+        yield pa.Table.from_batches(waiting)
