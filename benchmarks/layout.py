@@ -9,7 +9,7 @@ order of arrival, the server's messages as NDJSON under `zstd -19`, and our own 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from jetstream_pipeline.simulator import Network
 from jetstream_pipeline.storage import window_file
 from jetstream_pipeline.storage.event_layout import FILE_SCHEMA, WRITING, arranged
 from jetstream_pipeline.storage.parquet import bytes_by_column
-from jetstream_pipeline.storage.window_file import RowGroups, as_given
+from jetstream_pipeline.storage.window_file import Arrangement, RowGroups, as_given
 
 START_US = int(datetime(2026, 7, 4, 12, tzinfo=UTC).timestamp()) * 1_000_000
 RATE = 355.0
@@ -111,7 +111,7 @@ def written(
     batches: Sequence[pa.RecordBatch],
     path: Path,
     schema: pa.Schema,
-    arrangement: Callable[[Sequence[pa.RecordBatch], int], pa.Table],
+    arrangement: Arrangement,
     writing: dict[str, Any],
 ) -> tuple[float, dict[str, int]]:
     before = time.process_time()

@@ -9,7 +9,7 @@ from jetstream_pipeline.alerts.targets import Mail, Targets, Webhook
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.handles.endpoints import Endpoints
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS
-from jetstream_pipeline.jetstream.transport import Transport
+from jetstream_pipeline.jetstream.transport import Transport, default_transport
 from jetstream_pipeline.settings import MAIN_COLLECTIONS, Settings, described
 
 
@@ -25,7 +25,7 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     assert (settings.hosts, settings.collections) == (PUBLIC_HOSTS, MAIN_COLLECTIONS)
     assert settings.alert_targets() == Targets()
     assert settings.zstd_dictionary is settings.first_hour is None
-    assert settings.transport is Transport.PICOWS
+    assert settings.transport is default_transport()
     assert (settings.settle, settings.look_back) == (timedelta(minutes=5), timedelta(hours=36))
     assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 

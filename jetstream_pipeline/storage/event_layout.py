@@ -51,27 +51,30 @@ WRITING = {
 """What a `pyarrow.parquet.ParquetWriter` of `FILE_SCHEMA` is told."""
 
 
-def arranged(events: list[pa.RecordBatch], first: int) -> pa.Table:
-    """Events in stream order, the first of which has the position `first`, as the rows of a row group.
+def arranged(events: pa.RecordBatch, first: int) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Events in stream order, the first of which has the position `first`, by collection, in rows of `FILE_SCHEMA`."""
+    ranks, names = _ranks(events["collection"])
+    order = np.argsort(ranks, kind="stable")
+    rows = events.take(pa.array(order))
+    columns = [*rows.columns, pa.array(order + first, pa.int64())]
+    rows = pa.RecordBatch.from_arrays(columns, schema=FILE_SCHEMA)
+    ends = np.cumsum(np.bincount(ranks, minlength=len(names)))
+    for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True):
+        if end > start:
+            yield name, rows.slice(start, end - start)
 
-    The list is emptied on the way: all of its rows and a copy of all are not in memory together.
-    """
-    columns = {name: [batch[name] for batch in events] for name in EVENT_SCHEMA.names}
-    events.clear()
-    collections = pa.concat_arrays(columns["collection"])
-    order = pa.array(np.argsort(_ranks(collections), kind="stable"))
-    sorted_columns = [pa.concat_arrays(columns.pop(name)).take(order) for name in EVENT_SCHEMA.names]
-    return pa.Table.from_arrays([*sorted_columns, pc.add(order, first)], schema=FILE_SCHEMA)
 
-
-def _ranks(collections: pa.Array) -> np.ndarray:
-    """Each row's collection as a number: 0 for none, the others in alphabetical order. 16 bits sort fastest."""
+def _ranks(collections: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """Each row's collection as a number, and the collections by number: none, then all in alphabetical order."""
     encoded = collections.dictionary_encode()
-    ranks = np.empty(len(encoded.dictionary) + 1, np.int64)
-    ranks[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(1, len(ranks))
+    order = pc.sort_indices(encoded.dictionary)
+    ranks = np.empty(len(order) + 1, np.int64)
+    ranks[order.to_numpy()] = np.arange(1, len(ranks))
     ranks[-1] = 0
     numbers = ranks[encoded.indices.fill_null(-1).to_numpy()]
-    return numbers.astype(np.uint16) if len(ranks) <= np.iinfo(np.uint16).max else numbers
+    # 16 bits sort fastest.
+    fitting = numbers.astype(np.uint16) if len(ranks) <= np.iinfo(np.uint16).max else numbers
+    return fitting, ["", *encoded.dictionary.take(order).to_pylist()]
 
 
 def in_stream_order(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from jetstream_pipeline.storage.tally import Tally
 
 _ROW_GROUP_ROWS = 196_608
 _ROW_GROUP_BYTES = 128 * 1024 * 1024
+_BLOCK_ROWS = 65_536
+"""Are arranged together: a row group at once would be in memory twice."""
 _ROW_BYTES = 64
 """What a row takes beside its texts, roughly."""
 _SMALL_BATCHES = 64
@@ -73,12 +76,13 @@ def emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
             pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)
 
 
-Arrangement = Callable[[list[pa.RecordBatch], int], pa.Table]
-"""Makes rows, the first of which has that number in the file, what is written of them. The list is its own."""
+Arrangement = Callable[[pa.RecordBatch, int], Iterable[tuple[str, pa.RecordBatch]]]
+"""Makes rows, the first of which has that number in the file, what is written of them, in pieces: those of a row group
+are written in the order of their keys."""
 
 
-def as_given(rows: list[pa.RecordBatch], first: int) -> pa.Table:
-    return pa.Table.from_batches(rows).combine_chunks()
+def as_given(rows: pa.RecordBatch, first: int) -> Iterable[tuple[str, pa.RecordBatch]]:
+    return [("", rows)]
 
 
 class RowGroups:
@@ -92,39 +96,54 @@ class RowGroups:
         self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, **({"compression": "zstd"} | writing))
         self._arrangement = arrangement
         self._small: list[pa.RecordBatch] = []
-        self._waiting: list[pa.RecordBatch] = []
-        self._written = self._rows = self._bytes = 0
+        self._block: list[pa.RecordBatch] = []
+        self._pieces: list[tuple[str, pa.RecordBatch]] = []
+        self._arranged = 0
+        """Rows of the file that are written, or among the pieces."""
+        self._rows = self._bytes = self._block_rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         sizes = row_sizes(batch)
         while batch.num_rows:
             taken, size, full = self._fitting(sizes)
             self._small.append(batch.slice(0, taken))
-            if len(self._small) == _SMALL_BATCHES:
-                self._gather()
             self._rows += taken
             self._bytes += size
+            self._block_rows += taken
+            if len(self._small) == _SMALL_BATCHES:
+                self._gather()
             if full:
                 self._flush()
+            elif self._block_rows == _BLOCK_ROWS:
+                self._arrange()
             batch, sizes = batch.slice(taken), sizes.slice(taken)
 
     def _fitting(self, sizes: pa.Array) -> tuple[int, int, bool]:
-        """How many of the rows go to the present group, their bytes, and whether it is full with them."""
-        ends = pc.cumulative_sum(sizes.slice(0, _ROW_GROUP_ROWS - self._rows))
+        """How many of the rows go to the present block, their bytes, and whether its row group is full with them."""
+        room = min(_ROW_GROUP_ROWS - self._rows, _BLOCK_ROWS - self._block_rows)
+        ends = pc.cumulative_sum(sizes.slice(0, room))
         over = pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
         taken = len(ends) if over < 0 else over + 1
         return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
 
     def _gather(self) -> None:
         if self._small:
-            self._waiting.append(pa.concat_batches(self._small))
+            self._block.append(pa.concat_batches(self._small))
             self._small = []
 
-    def _flush(self) -> None:
-        rows, self._waiting, self._small = [*self._waiting, *self._small], [], []
+    def _arrange(self) -> None:
+        """Blocks are of so many rows, wherever their batches end: what is written follows from the rows alone."""
+        rows, self._block, self._small = [*self._block, *self._small], [], []
         if rows:
-            self._writer.write_table(self._arrangement(rows, self._written), row_group_size=self._rows)
-            self._written += self._rows
+            self._pieces += self._arrangement(pa.concat_batches(rows), self._arranged)
+            self._arranged += self._block_rows
+            self._block_rows = 0
+
+    def _flush(self) -> None:
+        self._arrange()
+        if self._pieces:
+            pieces, self._pieces = sorted(self._pieces, key=itemgetter(0)), []
+            self._writer.write_table(pa.Table.from_batches([rows for _, rows in pieces]), row_group_size=self._rows)
             self._rows = self._bytes = 0
 
     def content(self) -> str:

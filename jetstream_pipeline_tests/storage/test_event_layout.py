@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
-from jetstream_pipeline.storage.event_layout import WRITING, arranged, in_stream_order
+from jetstream_pipeline.storage.event_layout import FILE_SCHEMA, WRITING, arranged, in_stream_order
 from jetstream_pipeline_tests.windows import commit
 
 IDENTITY = b'{"did":"did:plc:a","time_us":1,"kind":"identity","identity":{}}'
@@ -26,6 +26,10 @@ def events(collections: list[str | None]) -> pa.RecordBatch:
     return decode(messages, "host").events
 
 
+def rows_of(batch: pa.RecordBatch, first: int = 0) -> pa.Table:
+    return pa.Table.from_batches([rows for _, rows in arranged(batch, first)]).combine_chunks()
+
+
 @settings(deadline=None)
 @given(groups=st.lists(st.lists(st.sampled_from([*COLLECTIONS, None]), min_size=1), min_size=1, max_size=4))
 def test_rows_are_sorted_by_collection_and_come_back_in_stream_order(
@@ -33,10 +37,10 @@ def test_rows_are_sorted_by_collection_and_come_back_in_stream_order(
 ) -> None:
     path = tmp_path_factory.mktemp("layout") / "events.parquet"
     batches = [events(group) for group in groups]
-    with pq.ParquetWriter(path, arranged(batches[:1], 0).schema, **WRITING) as writer:
+    with pq.ParquetWriter(path, FILE_SCHEMA, **WRITING) as writer:
         first = 0
         for batch in batches:
-            writer.write_table(arranged([batch.slice(0, 1), batch.slice(1)], first))
+            writer.write_table(rows_of(batch, first))
             first += batch.num_rows
     with pq.ParquetFile(path) as file:
         for number in range(file.num_row_groups):
@@ -50,12 +54,12 @@ def test_rows_are_sorted_by_collection_and_come_back_in_stream_order(
 
 def test_more_collections_than_sixteen_bits_hold(tmp_path: Path) -> None:
     batch = events([f"a.b.c{number}" for number in range(70_000)])
-    assert arranged([batch], 0)["collection"].to_pylist() == sorted(batch["collection"].to_pylist())
+    assert rows_of(batch)["collection"].to_pylist() == sorted(batch["collection"].to_pylist())
 
 
 def test_stream_order_comes_some_rows_at_a_time(tmp_path: Path) -> None:
     batch = events(["a.b.c", "a.b.b"] * 40_000)
-    pq.write_table(arranged([batch], 0), tmp_path / "events.parquet")
+    pq.write_table(rows_of(batch), tmp_path / "events.parquet")
     with pq.ParquetFile(tmp_path / "events.parquet") as file:
         parts = list(in_stream_order(file))
     assert max(part.num_rows for part in parts) < 40_000
