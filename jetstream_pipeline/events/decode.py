@@ -59,6 +59,10 @@ def decode(messages: Sequence[bytes], host: str, latest_us: int = MAX_TIME_US, w
         for start in range(0, len(messages), _AT_ONCE)
         for part in _decoded(messages[start : start + _AT_ONCE], host, latest_us, wire)
     ]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Decoded]) -> Decoded:
     rejected: list[Rejected] = []
     notices: list[Notice] = []
     events = 0
