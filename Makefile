@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Each run of Dagster is a new process: it shall find the package compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo demo-ui run test lint types
+.PHONY: help install demo demo-ui run test lint types bench bench-short
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,3 +36,17 @@ run: install  ## Dagster's UI and daemon on 127.0.0.1:3000, against the real hos
 
 test: lint types  ## install, then lint, type check and run every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+bench-short: install  ## the one figure: a whole replay's speed, beside websockets merely receiving (under a minute)
+	@$(BIN)/python benchmarks/replay.py --short
+
+bench: install  ## every benchmark (half an hour and 15 GB in data/bench); benchmarks/RESULTS.md has what they said
+	$(BIN)/python benchmarks/replay.py
+	$(BIN)/python benchmarks/replay.py --compressed
+	$(BIN)/python benchmarks/replay.py --wire v2
+	$(BIN)/python benchmarks/replay.py --wire v2 --compressed
+	$(BIN)/python benchmarks/layout.py
+	$(BIN)/python benchmarks/tables.py --data data/bench
+	$(BIN)/python benchmarks/queries.py --data data/bench
+	$(BIN)/python benchmarks/queue_batches.py
+	$(BIN)/python benchmarks/dagster_backfill.py

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.tables.definitions import Table
 from jetstream_pipeline.window import Window
@@ -140,10 +140,10 @@ def events_schema() -> dg.TableSchema:
             dg.TableColumn(
                 field.name,
                 str(field.type),
-                description=EVENT_DESCRIPTIONS[field.name],
+                description=FILE_DESCRIPTIONS[field.name],
                 constraints=dg.TableColumnConstraints(nullable=field.nullable),
             )
-            for field in EVENT_SCHEMA
+            for field in FILE_SCHEMA
         ]
     )
 
@@ -157,7 +157,7 @@ def table_schema(table: Table) -> dg.TableSchema:
 
 def table_lineage(table: Table, events: dg.AssetKey) -> dg.TableColumnLineage:
     """Which columns of the events each of a table's columns is taken from, as its SQL names them."""
-    sources = {**{name: name for name in EVENT_SCHEMA.names}, "doc": table.body}
+    sources = {**{name: name for name in FILE_SCHEMA.names}, "doc": table.body}
     deps = {}
     for column in table.columns:
         words = _WORD.findall(_QUOTED.sub("", column.sql))

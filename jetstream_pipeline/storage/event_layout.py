@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
+from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 
 POSITION = "position"
-POSITION_DESCRIPTION = "The event's place in its window in stream order, from 0."
 FILE_SCHEMA = EVENT_SCHEMA.append(pa.field(POSITION, pa.int64(), nullable=False))
+FILE_DESCRIPTIONS = EVENT_DESCRIPTIONS | {POSITION: "The event's place in its window in stream order, from 0."}
 
 _ROWS_AT_ONCE = 32_768
 _RECORD_LEVEL, _OTHER_LEVEL = 3, 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jetstream_pipeline.events.schema import EVENT_DESCRIPTIONS, EVENT_SCHEMA
 from jetstream_pipeline.sql import glob_safe, literal
+from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.hive import ANY_HOUR
 from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -49,7 +49,7 @@ class View:
 def views(data: DataDirectory) -> Iterator[View]:
     """Every view over what `data` holds now."""
     described = {
-        **EVENT_DESCRIPTIONS,
+        **FILE_DESCRIPTIONS,
         "time": "When the host witnessed the event.",
         "uri": "The record's address, at://did/collection/rkey; null unless a commit.",
         "json": "`record` or `payload` as JSON that DuckDB can query: lone surrogates are U+FFFD.",
@@ -100,8 +100,8 @@ _TIME = "make_timestamptz(time_us) AS time"
 _URI = "'at://' || did || '/' || collection || '/' || rkey AS uri"
 _JSON = f"{readable('coalesce(record, payload)')} AS json"
 _WITH = {"time_us": f"time_us, {_TIME}", "rkey": f"rkey, {_URI}", "payload": f"payload, {_JSON}"}
-_EVENT_COLUMNS = ", ".join(_WITH.get(name, name) for name in EVENT_SCHEMA.names)
-_EVENT_TYPES = _types(EVENT_SCHEMA)
+_EVENT_COLUMNS = ", ".join(_WITH.get(name, name) for name in FILE_SCHEMA.names)
+_EVENT_TYPES = _types(FILE_SCHEMA)
 
 
 def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:

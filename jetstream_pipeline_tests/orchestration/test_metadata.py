@@ -6,7 +6,6 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
-from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.orchestration import metadata
 from jetstream_pipeline.orchestration.metadata import (
     content_of,
@@ -19,6 +18,7 @@ from jetstream_pipeline.orchestration.metadata import (
     window_metadata,
 )
 from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.storage.event_layout import FILE_SCHEMA
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline_tests.orchestration.driving import EVENTS, plain
@@ -95,10 +95,10 @@ def test_figures_are_shown_as_what_they_are() -> None:
 
 def test_the_columns_of_events_are_described() -> None:
     columns = events_schema().columns
-    assert [column.name for column in columns] == EVENT_SCHEMA.names
+    assert [column.name for column in columns] == FILE_SCHEMA.names
     assert all(column.description for column in columns)
     nullable = {column.name: column.constraints.nullable for column in columns}
-    assert nullable == {field.name: field.nullable for field in EVENT_SCHEMA}
+    assert nullable == {field.name: field.nullable for field in FILE_SCHEMA}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -109,7 +109,7 @@ def test_the_columns_of_a_table_are_described_and_come_from_events(table: metada
     lineage = table_lineage(table, EVENTS).deps_by_column
     assert list(lineage) == [column.name for column in columns]
     assert {dep.asset_key for deps in lineage.values() for dep in deps} == {EVENTS}
-    assert {dep.column_name for deps in lineage.values() for dep in deps} <= set(EVENT_SCHEMA.names)
+    assert {dep.column_name for deps in lineage.values() for dep in deps} <= set(FILE_SCHEMA.names)
 
 
 def test_a_column_names_what_it_is_taken_from() -> None:
