@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import websockets.asyncio.client
@@ -39,7 +40,8 @@ from jetstream_pipeline.window import Window
 WINDOW = Window.hour(datetime(2026, 7, 4, 12, tzinfo=UTC))
 AROUND = timedelta(minutes=2)
 SHORT_EVENTS = 250_000
-RECEIVED_PARTS = 100
+FOREIGN_PART = 10
+FOREIGN = "atproto's client, decoding"
 BARE = "bare websockets, receiving"
 
 
@@ -111,6 +113,10 @@ def compare(arguments: argparse.Namespace, described: dict[str, str]) -> None:
     first = everything()
     received = {"received": first.events}
     measurements = {BARE: measuring_of("bare", **received), "wire to Parquet": everything}
+    if arguments.wire is Wire.V2 and not arguments.short and find_spec("atproto_jetstream"):
+        # It decodes some 10,000 events a second: a part of them is enough.
+        foreign = {"received": first.events // FOREIGN_PART}
+        measurements[FOREIGN] = measuring_of("foreign", **foreign)
     if not arguments.short:
         measurements |= {
             "receiving": measuring_of("receive", **received),
@@ -195,6 +201,27 @@ def measure_decode(arguments: argparse.Namespace) -> None:
     tell(made(events, client.bytes_received, 0))
 
 
+def measure_foreign(arguments: argparse.Namespace) -> None:
+    """What the client of the atproto SDK receives and decodes."""
+    from atproto_jetstream.jetstream import AsyncJetstreamClient
+
+    wanted = int(arguments.received)
+    client = AsyncJetstreamClient(
+        {"cursor": WINDOW.start_us}, base_uri=f"{arguments.address}/xrpc", compress=arguments.compressed
+    )
+    events = 0
+
+    async def take(message: object) -> None:
+        nonlocal events
+        events += 1
+        if events == wanted:
+            await client.stop()
+
+    with measuring() as made:
+        asyncio.run(client.start(take))
+    tell(made(events, 0, 0))
+
+
 def measure_wire_to_parquet(arguments: argparse.Namespace) -> None:
     """A whole replay."""
     with tempfile.TemporaryDirectory() as folder:
@@ -216,6 +243,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "bare": measure_bare,
     "receive": measure_receive,
     "decode": measure_decode,
+    "foreign": measure_foreign,
     "wire_to_parquet": measure_wire_to_parquet,
 }
 

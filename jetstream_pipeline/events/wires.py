@@ -16,7 +16,7 @@ from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, IDENTITY, 
 MAX_TIME_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
 
-V2_TYPE = "network.bsky.jetstream.subscribeEvents"
+_V2_TYPE = "network.bsky.jetstream.subscribeEvents"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -80,7 +80,7 @@ class V1Message(msgspec.Struct, gc=False):
     sync: msgspec.Raw = NOTHING
 
 
-class _V2Event(msgspec.Struct, tag_field="$type"):
+class _V2Event(msgspec.Struct, gc=False, tag_field="$type"):
     did: Text
     seq: Seq
     time: Moment
@@ -90,7 +90,7 @@ class _V2Event(msgspec.Struct, tag_field="$type"):
         return (self.time - _EPOCH) // _MICROSECOND
 
 
-class _V2Commit(_V2Event, tag=f"{V2_TYPE}#commit"):
+class V2Commit(_V2Event, gc=False, tag=f"{_V2_TYPE}#commit"):
     rev: Text
     operation: Operation
     collection: Text
@@ -99,15 +99,15 @@ class _V2Commit(_V2Event, tag=f"{V2_TYPE}#commit"):
     cid: str | None = None
 
 
-class _V2Identity(_V2Event, tag=f"{V2_TYPE}#identity"):
+class V2Identity(_V2Event, gc=False, tag=f"{_V2_TYPE}#identity"):
     identity: msgspec.Raw
 
 
-class _V2Account(_V2Event, tag=f"{V2_TYPE}#account"):
+class V2Account(_V2Event, gc=False, tag=f"{_V2_TYPE}#account"):
     account: msgspec.Raw
 
 
-class _V2Sync(_V2Event, tag=f"{V2_TYPE}#sync"):
+class V2Sync(_V2Event, gc=False, tag=f"{_V2_TYPE}#sync"):
     sync: msgspec.Raw
 
 
@@ -128,7 +128,7 @@ class _V2Frame(msgspec.Struct):
 
 _v1 = msgspec.json.Decoder(V1Message)
 _v2_frame = msgspec.json.Decoder(_V2Frame)
-_v2_event = msgspec.json.Decoder(_V2Commit | _V2Identity | _V2Account | _V2Sync)
+_v2_event = msgspec.json.Decoder(V2Commit | V2Identity | V2Account | V2Sync)
 _v2_info = msgspec.json.Decoder(_V2Info)
 
 
@@ -155,13 +155,13 @@ def read_v2(text: bytes) -> Fields | Notice:
     if event.time_us < 0:
         raise ValueError("a time before 1970")
     match event:
-        case _V2Commit():
+        case V2Commit():
             return _with_commit(Fields(event.time_us, event.seq, event.did, COMMIT), event)
-        case _V2Identity():
+        case V2Identity():
             kind, body = IDENTITY, event.identity
-        case _V2Account():
+        case V2Account():
             kind, body = ACCOUNT, event.account
-        case _V2Sync():
+        case V2Sync():
             kind, body = SYNC, event.sync
     return _with_body(Fields(event.time_us, event.seq, event.did, kind), body)
 
@@ -175,7 +175,7 @@ def _notice(payload: msgspec.Raw) -> Notice:
     return Notice(info.name, info.message, ends=False)
 
 
-def _with_commit(fields: Fields, commit: Commit | _V2Commit) -> Fields:
+def _with_commit(fields: Fields, commit: Commit | V2Commit) -> Fields:
     fields.operation, fields.collection = commit.operation, commit.collection
     fields.rkey, fields.rev = commit.rkey, commit.rev
     if commit.operation == DELETE:

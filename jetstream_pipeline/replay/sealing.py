@@ -45,7 +45,8 @@ def drafted(place: Place, files: StagedWindow, skew_us: int) -> Iterator[Draft |
     """The window's file, begun before the window is read; it follows what is staged. None where a window beside it
     cannot be read just now."""
     try:
-        seams = Seams.read(place.data.lake, place.stream, place.window, place.subscription.fingerprint, skew_us)
+        with told(place.data.lake.root, "read"):
+            seams = Seams.read(place.data.lake, place.stream, place.window, place.subscription.fingerprint, skew_us)
     except StorageError:
         yield None
         return

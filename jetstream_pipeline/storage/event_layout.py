@@ -83,6 +83,8 @@ def in_stream_order(
     """These columns of the events of a window's file, or of some of its row groups, some rows at a time."""
     for number in range(file.num_row_groups) if row_groups is None else row_groups:
         rows = file.read_row_group(number, [*columns, POSITION])
+        if POSITION not in rows.column_names:
+            raise pa.ArrowInvalid("of an older layout, which does not say in which order its events came")
         order = np.argsort(rows[POSITION].to_numpy(), kind="stable")
         rows = rows.select(columns).cast(pa.schema([EVENT_SCHEMA.field(name) for name in columns]))
         for start in range(0, len(order), _ROWS_AT_ONCE):

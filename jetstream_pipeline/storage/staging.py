@@ -9,7 +9,6 @@ What is said of how far a run has come is `replay`'s; here it is text.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import zlib
@@ -36,6 +35,7 @@ _SECTION = pa.field("section", pa.int8(), nullable=False)
 _PART_SCHEMA = EVENT_SCHEMA.append(_SECTION)
 _PART_ROWS = 65_536
 _PART_BYTES = 32 * 1024 * 1024
+_BATCH_ROWS = 1_024
 _PART_SEC = 5.0
 """What a run that dies has to read again."""
 _KEY = len("2026-01-31-1400")
@@ -122,10 +122,6 @@ class StagedWindow:
         self._durable_at = time.monotonic()
 
     def _write_part(self, batches: _Batches, state: str) -> None:
-        self._follow()
-        if self._follower:
-            self._follower(_sections(batches.events))
-            self._followed += 1
         number = len(self._parts) + 1
         with told(self.folder, "write"):
             rejected = None
@@ -133,7 +129,11 @@ class StagedWindow:
                 rejected = self._write(number, "rejected", batches.rejected, QUARANTINE_SCHEMA)
             metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
             events = self._write(number, "events", batches.events, _PART_SCHEMA.with_metadata(metadata))
+        self._follow()
         self._parts.append(_Part(events, rejected, state))
+        if self._follower:
+            self._follower(_sections(batches.events))
+            self._followed += 1
 
     def follow(self, follower: Follower) -> None:
         """Hand each part's batches, with their sections, to `follower`, in the order added: in the other thread, from
@@ -155,17 +155,13 @@ class StagedWindow:
         self._behind.close()
 
     def _write(self, number: int, kind: str, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Path:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema, options=_LZ4) as writer:
-            writer.write_table(pa.Table.from_batches(batches, schema.remove_metadata()).combine_chunks())
-        content = sink.getvalue()
-        target = self.folder / f"{number:06}-{zlib.crc32(content):08x}.{kind}"
-        temporary = target.with_suffix(".tmp")
+        temporary = self.folder / f"{number:06}.tmp"
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema, options=_LZ4) as writer:
+                for batch in _gathered(batches):
+                    writer.write_batch(batch)
+            target = self.folder / f"{number:06}-{_checksum(temporary):08x}.{kind}"
+            fsync_path(temporary)
             temporary.replace(target)
             fsync_path(self.folder)
         finally:
@@ -199,12 +195,13 @@ class StagedWindow:
         yield from self._waiting.rejected
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin anew; only before anything was followed."""
         self._behind.wait()
+        assert not self._followed
         with told(self.folder, "empty"):
             for path in self.folder.iterdir():
                 path.unlink()
-        self._parts, self._waiting, self._followed = [], _Batches(), 0
+        self._parts, self._waiting = [], _Batches()
 
     def discard(self) -> None:
         """Say that what was read is in its place, or not wanted."""
@@ -294,11 +291,29 @@ def _holds(path: Path, schema: pa.Schema) -> bool:
 
 def _is_sound(path: Path) -> bool:
     """Whether a file's bytes are those that were written: their checksum is part of its name."""
+    return path.stem.endswith(f"-{_checksum(path):08x}")
+
+
+def _checksum(path: Path) -> int:
     checksum = 0
     with path.open("rb") as file:
         while content := file.read(1 << 20):
             checksum = zlib.crc32(content, checksum)
-    return path.stem.endswith(f"-{checksum:08x}")
+    return checksum
+
+
+def _gathered(batches: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches that are worth their price."""
+    small: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        small.append(batch)
+        rows += batch.num_rows
+        if rows >= _BATCH_ROWS:
+            yield pa.concat_batches(small) if len(small) > 1 else batch
+            small, rows = [], 0
+    if small:
+        yield pa.concat_batches(small)
 
 
 def _schema(path: Path) -> pa.Schema:

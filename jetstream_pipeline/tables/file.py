@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jetstream_pipeline.tables.definitions import Table
 
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 16_384
 _ROW_GROUP_ROWS = 1_048_576
 _ROW_GROUP_BYTES = 512 * 1024 * 1024
 _OPTIONS: dict[str, Any] = {

@@ -126,6 +126,41 @@ def test_a_real_hosts_events_take_the_fast_road() -> None:
     assert events.equals(decode_each(messages, "host").events)
 
 
+COMMIT_V2 = next(message for message in SAMPLES[Wire.V2] if b"#commit" in message and b'"create"' in message)
+IDENTITY_V2 = next(message for message in SAMPLES[Wire.V2] if b"#identity" in message)
+
+
+@pytest.mark.parametrize(
+    ("message", "old", "new"),
+    [
+        (COMMIT_V2, b'"rev":', b'"rev":null,"rev":'),
+        (COMMIT_V2, b'"operation":', b'"operation":"other","operation":'),
+        (COMMIT_V2, b'"rkey":', b'"rkey":"","rkey":'),
+        (COMMIT_V2, b'"time":', b'"time":"now","time":'),
+        (COMMIT_V2, b'"seq":', b'"seq":-1,"seq":'),
+        (IDENTITY_V2, b'#identity"', b'#commit","$type":"network.bsky.jetstream.subscribeEvents#identity"'),
+        (IDENTITY_V2, b'"identity":{', b'"identity":[],"identity":{'),
+    ],
+)
+def test_a_value_that_another_one_follows_counts_as_it_does_alone(message: bytes, old: bytes, new: bytes) -> None:
+    changed_message = message.replace(old, new, 1)
+    assert changed_message != message
+    slow = decode_each([changed_message], "host", wire=Wire.V2)
+    fast = sound_events([changed_message], "host", MAX_TIME_US, Wire.V2)
+    assert fast is None or (fast.equals(slow.events) and not slow.rejected)
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_messages_that_only_together_are_events_are_none(wire: Wire) -> None:
+    event = SAMPLES[wire][0]
+    cut = event.index(b',"', 20)
+    batch = [event + event, event[: cut + 1], b"{" + event[cut + 1 :]]
+    assert sound_events(batch, "host", MAX_TIME_US, wire) is None
+    split = [event + event, b'{"did":"d","commit":', b'{"rev":"r"}}']
+    assert sound_events(split, "host", MAX_TIME_US, wire) is None
+    assert len(decode(split, "host", wire=wire).rejected) == 3
+
+
 @pytest.mark.parametrize("messages", [[b"{A}{A}", b""], [b"{A}{A}", b" "], [b"{A}\n{A}"], [b"{A}\n", b"{A}"]])
 def test_an_event_is_a_message_of_its_own(messages: list[bytes]) -> None:
     event = SAMPLES[Wire.V1][0]
