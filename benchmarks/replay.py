@@ -33,7 +33,7 @@ from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.transport import Transport, default_transport
 from jetstream_pipeline.replay.replay import replay_window
-from jetstream_pipeline.simulator import Network, Simulator
+from jetstream_pipeline.simulator import Network, Simulator, encoding
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
 
@@ -78,7 +78,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     start, end = ((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) for moment in around())
     network = Network(0, arguments.events / 3600)
     simulator = Simulator(network, clock=lambda: end / 1e6 - 0.01, page_cache_bytes=16 << 30)
-    simulator.render_ahead(start, end, compressed=arguments.compressed, wire=arguments.wire)
+    simulator.render_ahead(start, end, compressed=arguments.compressed, wire=encoding.Wire[arguments.wire.name])
     dictionary = Path(tempfile.mkdtemp()) / "dictionary"
     dictionary.write_bytes(simulator.dictionary)
     async with simulator:
