@@ -120,7 +120,7 @@ def test_no_room_for_a_table(host: Simulator, earlier: Files, tmp_path: Path) ->
     result = run(tmp_path, host, WINDOW, first=limited_within("derive_tables", 1_000))
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert f"{PROGRAM}: cannot derive " in result.stderr
+    assert f"{PROGRAM}: cannot write " in result.stderr
     assert "File too large" in result.stderr
     assert {path: content for path, content in visible(tmp_path).items() if "events" not in path.parts} == tables
 
