@@ -1,10 +1,8 @@
 """How connections are opened, whatever carries them, and what each refusal of a host means."""
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,28 +329,6 @@ async def test_a_proxy_is_passed_by_where_the_environment_says_so(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with answering(sending(frame(TEXT, b"direct"))) as host:
         assert await first(host, transport) == b"direct"
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of `localhost` in one file, made by `openssl`."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl, which makes the certificate of the host here, is not installed")
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
-    made = subprocess.run([*command, "-keyout", "/dev/stdout"], capture_output=True, check=True)
-    file.write_bytes(made.stdout)
-    return file
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    """A server's, whose certificate nobody trusts yet."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 @pytest.fixture
