@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -53,7 +53,7 @@ def main() -> None:
         MEASUREMENTS[arguments.measure](arguments)
     else:
         print(machine())
-        with serving(arguments) as described:
+        with serving(sys.argv[1:]) as described:
             compare(arguments, described)
 
 
@@ -91,8 +91,9 @@ def around() -> tuple[datetime, datetime]:
 
 
 @contextmanager
-def serving(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
-    command = [sys.executable, __file__, "--serve", *sys.argv[1:]]
+def serving(given: Sequence[str]) -> Iterator[dict[str, str]]:
+    """A server of that many events, in a process of its own: its address, and the file of its dictionary."""
+    command = [sys.executable, __file__, "--serve", *given]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
