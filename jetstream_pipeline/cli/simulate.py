@@ -11,6 +11,10 @@ import click
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness
+from jetstream_pipeline.simulator.faults import CutAfterBytes
+from jetstream_pipeline.window import parse_time
+
+_SEGMENT_MINUTES = 60
 
 
 @click.command()
@@ -23,6 +27,10 @@ from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness
 @click.option("--old", is_flag=True, help="An old server: the first wire only, without sequence numbers.")
 @click.option("--offset", type=float, default=0.0, show_default=True, help="Witness everything so many seconds later.")
 @click.option("--blind", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of DIDs not seen.")
+@click.option("--archive-since", metavar="TIME", help="Serve an archive of everything from this time (UTC) on.")
+@click.option("--segment-minutes", type=click.IntRange(min=1), help="Of the archive; 60 otherwise.")
+@click.option("--api-token", metavar="TOKEN", help="What the archive's plans and downloads want as a bearer.")
+@click.option("--cut-download", type=click.IntRange(min=0), multiple=True, help="Cut the n-th one after so many bytes.")
 def simulate(
     port: int,
     rate: float,
@@ -33,19 +41,28 @@ def simulate(
     old: bool,
     offset: float,
     blind: float,
+    archive_since: str | None,
+    segment_minutes: int | None,
+    api_token: str | None,
+    cut_download: tuple[int, ...],
 ) -> None:
     """Serve a synthetic network on 127.0.0.1 until interrupted."""
+    if archive_since is None and (segment_minutes or api_token or cut_download):
+        raise InvalidInput("there is no archive to set up; say from when on it is to be, with --archive-since")
     try:
         simulator = Simulator(
             Network(seed=seed, rate=rate),
             port=port,
             lookback=timedelta(hours=lookback_hours),
             dictionary=dictionary.read_bytes() if dictionary else None,
-            faults=Faults(cut_after_events=cut_after),
+            faults=Faults(cut_after_events=cut_after, downloads=tuple(map(CutAfterBytes, cut_download))),
             with_cursor=not old,
             v2=not old,
             witness=Witness(offset=timedelta(seconds=offset)),
             blind=blind,
+            archive_since=parse_time(archive_since) if archive_since else None,
+            segment_minutes=segment_minutes or _SEGMENT_MINUTES,
+            api_token=api_token,
         )
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"cannot simulate this: {error}; give other numbers") from None

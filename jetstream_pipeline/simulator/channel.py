@@ -38,9 +38,9 @@ class Channel:
     def is_open(self) -> bool:
         return self.protocol.state is State.OPEN
 
-    async def request(self) -> Request | None:
-        """What the other side asks for; None if it is nothing that can be answered."""
-        while data := await self.stream.read():
+    async def request(self, data: bytes) -> Request | None:
+        """What the other side asks for, beginning so; None if it is nothing that can be answered."""
+        while data:
             self.protocol.receive_data(data)
             for event in self.protocol.events_received():
                 if isinstance(event, Request):
@@ -48,6 +48,7 @@ class Channel:
             if self.protocol.handshake_exc is not None:
                 await self.flush()
                 return None
+            data = await self.stream.read()
         return None
 
     async def respond(self, response: Response) -> None:

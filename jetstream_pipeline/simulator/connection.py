@@ -1,7 +1,7 @@
 """One subscriber: what it says, what it is sent, and how its connection ends.
 
-The websocket belongs to `channel`, its beginning to `handshake`. Which events exist belongs to `feeds`, which are
-wanted to `filters`, where a stream begins to `timeline`.
+The websocket belongs to `channel`, its beginning to `handshake`, what wants no websocket to `archive_api`. Which events
+exist belongs to `feeds`, which are wanted to `filters`, where a stream begins to `timeline`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 
 from websockets.frames import Frame, Opcode
 
+from jetstream_pipeline.simulator.archive_api import answer_get, answer_post, is_of_archive
 from jetstream_pipeline.simulator.channel import Channel
 from jetstream_pipeline.simulator.encoding import Encoding, Wire
 from jetstream_pipeline.simulator.envelopes import outdated_cursor
@@ -20,6 +21,7 @@ from jetstream_pipeline.simulator.filters import InvalidOptions
 from jetstream_pipeline.simulator.handshake import Admission, answer
 from jetstream_pipeline.simulator.host import Host
 from jetstream_pipeline.simulator.pages import Page
+from jetstream_pipeline.simulator.requests import has_body, read_beginning
 from jetstream_pipeline.simulator.schedule import MINUTE_US
 from jetstream_pipeline.simulator.sockets import ByteStream, Ended
 from jetstream_pipeline.simulator.subscription import FIRST_TIME_CURSOR, Subscription, Unreadable, read_update
@@ -67,8 +69,15 @@ class Connection:
         self._stream.end()
 
     async def _handshake(self) -> Admission | None:
-        request = await self._channel.request()
+        beginning = await read_beginning(self._stream)
+        if has_body(beginning):
+            await answer_post(self._host, self._stream, beginning)
+            return None
+        request = await self._channel.request(beginning)
         if request is None:
+            return None
+        if is_of_archive(self._host, request.path):
+            await answer_get(self._host, self._stream, request)
             return None
         response, admission = await answer(self._host, self._channel.protocol, request)
         if response is not None:

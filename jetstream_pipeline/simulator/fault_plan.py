@@ -5,9 +5,10 @@ Which faults there are belongs to `faults`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 
-from jetstream_pipeline.simulator.faults import Fault, Faults
+from jetstream_pipeline.simulator.faults import ArchiveFault, Fault, Faults
 from jetstream_pipeline.simulator.pages import Page
 
 
@@ -16,6 +17,9 @@ class FaultPlan:
         self._faults = faults
         self._pending_seqs = set(faults.cut_at_seqs)
         self._subscriptions = 0
+        self.lists = _played(faults.lists)
+        self.plans = _played(faults.plans)
+        self.downloads = _played(faults.downloads)
 
     def next_subscription(self) -> tuple[int, Fault | None]:
         """Count one more; the first is number 0. Its number and its fault."""
@@ -40,3 +44,8 @@ class FaultPlan:
         if allowed:
             self._pending_seqs.discard(page.seqs[selected[allowed - 1]])
         return allowed
+
+
+def _played(script: Sequence[ArchiveFault | None]) -> Iterator[ArchiveFault | None]:
+    """The fault of each request, without an end."""
+    return chain(script, repeat(None))

@@ -1,7 +1,7 @@
 """What goes wrong on purpose, and when, as a test or a demo writes it down.
 
-Playing it belongs to `handshake` and `fault_player`, keeping count to `fault_plan`. `after` is always the number
-of events that the connection sends first.
+Playing it belongs to `handshake`, `fault_player` and `archive_api`, keeping count to `fault_plan`. `after` is always
+the number of events that the connection sends first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class CutAfterBytes:
-    """End after so many bytes of frames, wherever that is."""
+    """End after so many bytes of frames, or of a download, wherever that is."""
 
     bytes: int
 
@@ -64,10 +64,12 @@ class Silence:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Answer the handshake with this HTTP status."""
+    """Answer the request with this HTTP status."""
 
     status: int
     body: str = ""
+    retry_after: int | None = None
+    """Seconds; None: without a word about it."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,27 @@ class ServeEarly:
     minutes: float
 
 
+@dataclass(frozen=True)
+class Delay:
+    """Answer so much later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """One byte of the answer's body is another one; where there are fewer bytes, the last."""
+
+    at: int
+
+
+@dataclass(frozen=True)
+class Compact:
+    """The archive is compacted before the request is answered, as `Simulator.compact` does it."""
+
+    share: float | None = None
+
+
 Fault: TypeAlias = (
     Cut
     | Reset
@@ -161,6 +184,8 @@ Fault: TypeAlias = (
     | ServeEarly
 )
 
+ArchiveFault: TypeAlias = Refuse | Delay | Slow | CutAfterBytes | Corrupt | Compact
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -173,3 +198,14 @@ class Faults:
     script: tuple[Fault | None, ...] = ()
     """Subscription number i plays fault number i. It is counted on both wires, and also where its fault refuses it;
     what the server itself refuses is not counted."""
+    lists: tuple[ArchiveFault | None, ...] = ()
+    """Request number i for a list of segments plays fault number i. Here and below, only requests are counted that
+    have the token where one is wanted."""
+    plans: tuple[ArchiveFault | None, ...] = ()
+    downloads: tuple[ArchiveFault | None, ...] = ()
+    """Segments and blocks are counted together."""
+
+    @property
+    def are_of_archive(self) -> bool:
+        """Whether any of them needs an archive."""
+        return bool(self.lists or self.plans or self.downloads)

@@ -87,6 +87,10 @@ def is_nsid(value: str) -> bool:
     return len(value) <= _MAX_NSID_CHARACTERS and _NSID.fullmatch(value) is not None
 
 
+def is_did(value: str) -> bool:
+    return len(value) <= _MAX_DID_CHARACTERS and _DID.fullmatch(value) is not None
+
+
 def parse_size_limit(text: str) -> int:
     """Unreadable values are no limit."""
     return int(text) if _WHOLE_NUMBER.fullmatch(text) and len(text) < 20 else 0
@@ -108,6 +112,6 @@ def _parse_collections(values: Iterable[str]) -> tuple[frozenset[str], tuple[str
 
 
 def _parse_did(value: str) -> str:
-    if len(value) > _MAX_DID_CHARACTERS or not _DID.fullmatch(value):
+    if not is_did(value):
         raise InvalidOptions(f"invalid DID: {value}")
     return value

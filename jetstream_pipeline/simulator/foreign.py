@@ -14,6 +14,8 @@ Record = dict[str, Any]
 
 LONE_SURROGATE = "�"
 """Stands for a lone surrogate, which only JSON can spell; the record's CID is that of this character."""
+HALF_A_PAIR = "\\ud83d"
+"""How JSON spells it."""
 
 _NESTING = 50
 

@@ -5,9 +5,7 @@ What may be asked of a stream belongs to `subscription` and `subscription_v2`; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -18,6 +16,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from jetstream_pipeline.simulator import faults, subscription_v2
+from jetstream_pipeline.simulator.answers import BINARY, PLAIN, refusal, respond
 from jetstream_pipeline.simulator.encoding import Wire
 from jetstream_pipeline.simulator.faults import Close, Fault, Refuse
 from jetstream_pipeline.simulator.host import Host
@@ -26,9 +25,7 @@ from jetstream_pipeline.simulator.subscription_v2 import SUBPROTOCOL, XrpcRefuse
 
 _DICTIONARY_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
 _GREETING = "This is a simulated Jetstream. Subscribe with a websocket at /subscribe.\n"
-_PLAIN, _JSON = "text/plain; charset=utf-8", "application/json"
-_STATUSES = frozenset(HTTPStatus)
-_WARMING_UP = "service not ready: cursor replay warming up"
+WARMING_UP = "service not ready: cursor replay warming up"
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ async def answer(
     path, _, query = request.path.partition("?")
     try:
         if path == "/":
-            return respond(200, _GREETING.encode(), _PLAIN), None
+            return respond(200, _GREETING.encode(), PLAIN), None
         if path == _DICTIONARY_PATH and host.speaks_v2:
             return await _dictionary(host, query), None
         subscription = await _subscription(host, path, query, request.headers)
@@ -59,33 +56,21 @@ async def answer(
         return response, None
     number, fault = host.faults.next_subscription()
     match fault:
-        case Refuse(status, body):
-            return respond(status, body.encode(), _JSON if body.startswith("{") else _PLAIN), None
+        case Refuse():
+            return refusal(fault), None
         case Close(code=faults.DROPPED):
             return None, None
     return response, Admission(subscription, number, fault)
 
 
-def respond(status: int, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> Response:
-    fields = [
-        ("Date", formatdate(usegmt=True)),
-        ("Connection", "close"),
-        ("Content-Length", str(len(body))),
-        ("Content-Type", content_type),
-        *headers,
-    ]
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-    return Response(status, phrase, Headers(fields), body)
-
-
 async def _subscription(host: Host, path: str, query: str, headers: Headers) -> Subscription:
     if path == PATH:
         if host.is_warming_up:
-            raise Refused(503, f"{_WARMING_UP}\n")
+            raise Refused(503, f"{WARMING_UP}\n")
         return read_subscription(query, headers)
     if path == subscription_v2.PATH and host.speaks_v2:
         if host.is_warming_up:
-            raise XrpcRefused(503, "ServiceUnavailable", _WARMING_UP)
+            raise XrpcRefused(503, "ServiceUnavailable", WARMING_UP)
         subscription = read_subscription_v2(query, headers, host.pages.compressions[Wire.V2].dictionary_id)
         await _refuse_what_is_too_old(host, subscription.cursor)
         return subscription
@@ -132,4 +117,4 @@ async def _dictionary(host: Host, query: str) -> Response:
         ("Cache-Control", "public, max-age=31536000, immutable"),
         ("X-Zstd-Dictionary-Id", str(current)),
     )
-    return respond(200, content, "application/octet-stream", headers)
+    return respond(200, content, BINARY, headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from jetstream_pipeline.simulator.archive import Archive
 from jetstream_pipeline.simulator.fault_plan import FaultPlan
 from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.timeline import Position, Timeline
@@ -16,6 +17,9 @@ class Host(Protocol):
     ping_interval: float
     pong_timeout: float
     speaks_v2: bool
+    archive: Archive | None
+    api_token: str | None
+    plan_entries: int
 
     @property
     def is_warming_up(self) -> bool: ...
@@ -25,3 +29,6 @@ class Host(Protocol):
 
     async def crash(self, position: Position, lost: int) -> None:
         """End all connections, and witness what stands around this position once more."""
+
+    async def compact(self, share: float | None = None) -> None:
+        """Rewrite the archive's segments without some records."""

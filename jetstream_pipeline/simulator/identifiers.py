@@ -40,9 +40,14 @@ def plc_did(entropy: bytes) -> str:
 
 def record_cid(record: Any) -> str:
     """The true CID of a record, given in its JSON form."""
-    encoded = libipld.encode_dag_cbor(_with_links(record))
-    cid: str = libipld.encode_cid(_RECORD_CID_PREFIX + hashlib.sha256(encoded).digest())
+    cid: str = libipld.encode_cid(_RECORD_CID_PREFIX + hashlib.sha256(dag_cbor(record)).digest())
     return cid
+
+
+def dag_cbor(record: Any) -> bytes:
+    """The bytes of a record, given in its JSON form."""
+    encoded: bytes = libipld.encode_dag_cbor(_with_links(record))
+    return encoded
 
 
 def plain_record_cid(record: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from jetstream_pipeline.simulator.accounts import Accounts
 from jetstream_pipeline.simulator.event import SimulatedEvent, commit_event
-from jetstream_pipeline.simulator.foreign import LONE_SURROGATE
+from jetstream_pipeline.simulator.foreign import HALF_A_PAIR, LONE_SURROGATE
 from jetstream_pipeline.simulator.identifiers import timestamp
 from jetstream_pipeline.simulator.randomness import Randomness
 from jetstream_pipeline.simulator.records import OF_SEVERAL_OPERATIONS, Operation, Record, Records
@@ -35,7 +35,8 @@ _STATUS = {
 }
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
-_encode_json = msgspec.json.Encoder().encode
+_encode_json = msgspec.json.Encoder(order="sorted").encode
+"""The server sorts what it spells as JSON."""
 
 
 class Network:
@@ -193,5 +194,5 @@ def record_text(record: Record) -> str:
         if character in text:
             text = text.replace(character, escape)
     if LONE_SURROGATE in text:
-        text = text.replace(LONE_SURROGATE, "\\ud83d")
+        text = text.replace(LONE_SURROGATE, HALF_A_PAIR)
     return text

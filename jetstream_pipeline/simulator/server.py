@@ -11,10 +11,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 
+from jetstream_pipeline.simulator.archive import Archive
 from jetstream_pipeline.simulator.blindness import Blind
 from jetstream_pipeline.simulator.compression import Compression
 from jetstream_pipeline.simulator.connection import Connection
@@ -36,7 +37,10 @@ _V2_COMPRESSED = Encoding(Wire.V2, True)
 
 
 class Simulator:
-    """Serves `/subscribe` while its context is open, and the second wire unless `v2` is False."""
+    """Serves `/subscribe` while its context is open, the second wire unless `v2` is False, and an archive if
+    `archive_since` says from when on: in segments of `segment_minutes` and blocks of at most `block_events`. Of the
+    latest segments, up to `archive_cache_bytes` are kept. A page of a plan has at most `plan_entries`. With an
+    `api_token`, plans and downloads want it."""
 
     def __init__(
         self,
@@ -58,7 +62,19 @@ class Simulator:
         witness: Witness | None = None,
         blind: float = 0.0,
         blind_seed: int = 0,
+        archive_since: datetime | None = None,
+        segment_minutes: int = 60,
+        block_events: int = 4096,
+        archive_cache_bytes: int = 256 * 1024 * 1024,
+        plan_entries: int = 100_000,
+        api_token: str | None = None,
     ) -> None:
+        if archive_since is None and (api_token is not None or (faults and faults.are_of_archive)):
+            raise ValueError("there is no archive to protect or to disturb; say with archive_since from when on it is")
+        if archive_since is not None and not v2:
+            raise ValueError(f"archive_since={archive_since}: a server without the second wire has no archive")
+        if plan_entries < 1:
+            raise ValueError(f"plan_entries={plan_entries}: a page of a plan has at least one entry")
         self.network = network
         self.ping_interval = ping_interval
         self.pong_timeout = pong_timeout
@@ -73,6 +89,20 @@ class Simulator:
             feed = Blind(feed, blind, blind_seed)
         self.pages = PageCache(feed, compressions, capacity_bytes=page_cache_bytes, with_cursor=with_cursor)
         self.timeline = Timeline(self.pages, int(lookback / timedelta(microseconds=1)), clock)
+        self.archive = (
+            None
+            if archive_since is None
+            else Archive(
+                self.pages,
+                self.timeline,
+                since=archive_since,
+                segment_minutes=segment_minutes,
+                block_events=block_events,
+                capacity_bytes=archive_cache_bytes,
+            )
+        )
+        self.api_token = api_token
+        self.plan_entries = plan_entries
         self._host = host
         self._port = port
         self._warm_up = warm_up
@@ -108,12 +138,30 @@ class Simulator:
         """End all connections, and witness what stands around this position once more."""
         self.pages.feed = await self.pages.aside(partial(rewitnessed, self.pages.feed, position, lost))
         self.pages.forget()
+        if self.archive is not None:
+            await self.archive.aside(self.archive.forget)
         for connection in self._connections.values():
             connection.cut()
 
     def events(self, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:
         """What this server serves for the window [start, end), in its order, by its times."""
         return window(self.pages.feed, start_us, end_us)
+
+    async def compact(self, share: float | None = None) -> None:
+        """Rewrite the segments that are sealed by now without the records that were deleted or written anew by then,
+        or, to be quick, without this share of all records. Checksums, sizes and counts change; bounds and the numbers
+        of blocks do not."""
+        archive = self._archive()
+        await archive.aside(partial(archive.compact, share))
+
+    def archived_events(self, start_us: int, end_us: int) -> Iterator[SimulatedEvent]:
+        """The rows of the archive by now that were witnessed in [start, end), in its order."""
+        return self._archive().events(start_us, end_us)
+
+    def _archive(self) -> Archive:
+        if self.archive is None:
+            raise ValueError("this server has no archive; say with archive_since from when on it is to have one")
+        return self.archive
 
     def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False, wire: Wire = Wire.V1) -> None:
         """Render a span into the page cache, so that its replay costs nothing but sending.
@@ -147,6 +195,8 @@ class Simulator:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
         self.pages.close()
+        if self.archive is not None:
+            self.archive.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

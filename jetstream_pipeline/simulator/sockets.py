@@ -32,7 +32,8 @@ class ByteStream:
 
     def __init__(self, connected: socket.socket, patience: float) -> None:
         self._socket = connected
-        self._patience = patience
+        self.patience = patience
+        """Seconds that the other side may take nothing."""
         self._loop = asyncio.get_running_loop()
         self._resets = False
         self.bytes_left: int | None = None
@@ -66,7 +67,7 @@ class ByteStream:
 
     async def reset(self) -> None:
         """What was written still arrives, and then a reset: it leaves when the socket closes."""
-        deadline = self._loop.time() + self._patience
+        deadline = self._loop.time() + self.patience
         while _unacknowledged(self._socket) and self._loop.time() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
         with contextlib.suppress(OSError):
@@ -100,7 +101,7 @@ class ByteStream:
         descriptor = self._socket.fileno()
         self._loop.add_writer(descriptor, _resolve, ready)
         try:
-            await asyncio.wait_for(ready, self._patience)
+            await asyncio.wait_for(ready, self.patience)
         except TimeoutError:
             raise SlowReader from None
         finally:

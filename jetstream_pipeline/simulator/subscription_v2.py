@@ -26,7 +26,7 @@ from jetstream_pipeline.simulator.subscription import (
 
 PATH = f"/xrpc/{MESSAGE_TYPE}"
 SUBPROTOCOL = "xrpc.v1.json"
-_KINDS = ("commit", "identity", "account", "sync")
+KINDS = ("commit", "identity", "account", "sync")
 _LEGACY = {
     "wantedDids": "wantedDids is the legacy /subscribe parameter; use dids",
     "wantedCollections": "wantedCollections is the legacy /subscribe parameter; use collections",
@@ -86,10 +86,10 @@ def _read_filter(values: dict[str, list[str]]) -> Filter:
         if name in values:
             raise InvalidOptions(reason)
     kinds, dids, collections = (values.get(name, []) for name in ("kinds", "dids", "collections"))
-    _limit("kinds", kinds, len(_KINDS))
+    _limit("kinds", kinds, len(KINDS))
     for kind in kinds:
-        if kind not in _KINDS:
-            raise InvalidOptions(f"unknown kind {quoted(kind)} (valid: {', '.join(_KINDS)})")
+        if kind not in KINDS:
+            raise InvalidOptions(f"unknown kind {quoted(kind)} (valid: {', '.join(KINDS)})")
     _limit("dids", dids, MAX_DIDS)
     _limit("collections", collections, MAX_COLLECTIONS)
     for collection in collections:

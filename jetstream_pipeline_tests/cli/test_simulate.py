@@ -2,15 +2,17 @@
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from jetstream_pipeline.simulator import Network, Simulator, Witness
 from jetstream_pipeline_tests.cli.test_main import run, simulating
+from jetstream_pipeline_tests.simulator.archive_client import ArchiveClient
 
 V2 = "xrpc/network.bsky.jetstream.subscribeEvents"
 
@@ -59,3 +61,36 @@ def test_numbers_that_describe_no_host_are_refused_in_one_line(options: tuple[st
     result = run("simulate", "--port", "0", *options)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_a_host_has_an_archive() -> None:
+    since = datetime.now(UTC) - timedelta(minutes=10)
+    options = ("--archive-since", f"{since:%Y-%m-%dT%H:%M:%S}", "--segment-minutes", "2", "--api-token", "s3cret")
+    with simulating(*options, "--cut-download", "100") as host:
+        client, stranger = ArchiveClient(host, "s3cret"), ArchiveClient(host)
+        listed = stranger.listed()
+        assert len(listed) in (4, 5)
+        assert stranger.segment(listed[0]["name"]).status_code == 401
+        with pytest.raises(httpx2.RemoteProtocolError):
+            client.segment(listed[0]["name"])
+        rows = client.file(listed[0]["name"]).all_rows()
+    network = Network(rate=2)
+    minute = int(since.timestamp()) // 60
+    assert [row.seq for row in rows] == [event.seq for one in (minute, minute + 1) for event in network.page(one)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--api-token", "t"),
+        ("--cut-download", "5"),
+        ("--segment-minutes", "5"),
+        ("--archive-since", "x"),
+        ("--archive-since", "2026-11-01", "--old"),
+    ],
+)
+def test_an_archive_that_cannot_be_is_refused_in_one_line(options: tuple[str, ...]) -> None:
+    result = run("simulate", "--port", "0", *options)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "archive" in result.stderr or "is not a time" in result.stderr
