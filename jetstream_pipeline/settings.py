@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jetstream_pipeline.alerts.targets import Targets
+from jetstream_pipeline.archive.tokens import check_token
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.handles.endpoints import (
     PUBLIC_APPVIEW,
@@ -58,6 +59,9 @@ class Settings(BaseSettings):
     )
     zstd_dictionary: Path | None = Field(
         None, description="File with the v1 hosts' compression dictionary, instead of fetching the public one."
+    )
+    api_token: SecretStr = Field(
+        SecretStr(""), description="Token for the hosts' archives, sent over TLS or within this machine (a secret)."
     )
     settle_minutes: int = Field(5, ge=0, le=59, description="Minutes after an hour's end before it is replayed.")
     look_back_hours: int = Field(
@@ -121,6 +125,12 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_transport(cls, value: object) -> object:
         return _told(lambda: Transport.parse(value)) if isinstance(value, str) else value
+
+    @field_validator("api_token")
+    @classmethod
+    def _check_token(cls, value: SecretStr) -> SecretStr:
+        _told(lambda: check_token(value.get_secret_value()))
+        return value
 
     @field_validator("appview", "plc_directory")
     @classmethod

@@ -48,6 +48,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_HOST_SKEW_SECONDS": "12",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
         "JETSTREAM_TRANSPORT": "websockets",
+        "JETSTREAM_API_TOKEN": "a-secret~token",
         "JETSTREAM_ALERT_WEBHOOK": "https://hooks.example.org/secret",
         "JETSTREAM_ALERT_RECIPIENTS": "a@example.org, b@example.org",
         "JETSTREAM_ALERT_SENDER": "c@example.org",
@@ -68,6 +69,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.settle, settings.host_skew) == (timedelta(minutes=7), timedelta(seconds=12))
     assert settings.look_back == timedelta(hours=48)
     assert settings.transport is Transport.WEBSOCKETS
+    assert settings.api_token.get_secret_value() == "a-secret~token"
     assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
     recipients = ("a@example.org", "b@example.org")
     assert settings.alert_targets() == Targets(
@@ -107,6 +109,16 @@ def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(
     with pytest.raises(InvalidInput, match=f"^{name}: ") as refusal:
         Settings.read()
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("token", ["a secret", "secret\n", "sécret"])
+def test_a_token_that_no_header_carries_is_told_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("JETSTREAM_API_TOKEN", token)
+    with pytest.raises(InvalidInput, match=r"^JETSTREAM_API_TOKEN: ") as refusal:
+        Settings.read()
+    assert "cret" not in str(refusal.value)
 
 
 def test_a_transport_that_is_not_installed_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
