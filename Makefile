@@ -46,6 +46,7 @@ bench: install  ## every benchmark (half an hour and 15 GB in data/bench); bench
 	$(BIN)/python benchmarks/replay.py --wire v2
 	$(BIN)/python benchmarks/replay.py --wire v2 --compressed
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/archive.py
 	$(BIN)/python benchmarks/layout.py
 	$(BIN)/python benchmarks/tables.py --data data/bench
 	$(BIN)/python benchmarks/queries.py --data data/bench

@@ -1,6 +1,7 @@
 """The Bluesky network's public events as hourly tables that are proven complete or say that they are not."""
 
 import os as _os
+import sys as _sys
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 __version__ = _version("jetstream_pipeline")
 __all__ = ["JetstreamConnector", "JetstreamRecord", "Queue"]
 
-# Arrow's own allocator keeps hold of a quarter more than is in use.
-_os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+# Arrow's usual allocator keeps hold of a quarter more than is in use.
+_os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc" if _sys.platform == "linux" else "system")
 
 _HOMES = {
     "JetstreamConnector": "jetstream_pipeline.connector.connector",

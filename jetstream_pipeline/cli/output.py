@@ -40,7 +40,12 @@ def write_table(result: duckdb.DuckDBPyRelation) -> None:
             click.echo(f"the first {_TABLE_ROWS:,} rows; --format csv or json gives them all", err=True)
             break
         table.add_row(*(Text("" if value is None else printable(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """Where tables are printed, none of whose rows is broken where nobody looks at them."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE)
 
 
 def printable(text: str, longest: int | None = None) -> str:

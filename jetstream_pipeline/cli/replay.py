@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from jetstream_pipeline.cli.windows import derive_tables, reporter
+from jetstream_pipeline.cli.windows import derive_tables, options, reporter
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
@@ -71,6 +71,7 @@ def replay(
             data=data,
             settle=settings.settle,
             skew=settings.host_skew,
+            options=options(settings, data),
             replace=replace_history,
             on_progress=reporter(window),
         )

@@ -8,7 +8,7 @@ import sys
 import click
 
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import reporter
+from jetstream_pipeline.cli.windows import options, reporter
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
@@ -59,6 +59,7 @@ def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bo
                 data=data,
                 settle=settings.settle,
                 skew=settings.host_skew,
+                options=options(settings, data),
                 on_progress=reporter(window),
             )
         except PipelineError as error:

@@ -7,13 +7,26 @@ from collections.abc import Callable
 
 import click
 
+from jetstream_pipeline.archive.access import Access
+from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.replay.reading import Progress
+from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 
 _PROGRESS_SEC = 5.0
+
+
+def options(settings: Settings, data: DataDirectory) -> Options:
+    """How the hosts are spoken to."""
+    return Options(transport=settings.transport, archive=access(settings, data))
+
+
+def access(settings: Settings, data: DataDirectory) -> Access:
+    """How their archives are asked."""
+    return Access(data.archive, settings.api_token)
 
 
 def derive_tables(stream: str, window: Window, data: DataDirectory) -> None:

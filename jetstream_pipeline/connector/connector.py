@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from jetstream_pipeline.archive.access import Access
 from jetstream_pipeline.connector.run import Bounds, Run
 from jetstream_pipeline.connector.sinks import Bookmark, QuarantineSink, QueueSink
 from jetstream_pipeline.connector.statistics import Progress, Statistics
@@ -64,7 +65,8 @@ class JetstreamConnector:
         self._name = queue_name or _UNQUEUED
         self._batch_size = batch_size
         dictionaries = Dictionaries(self._data.cache, v1_file=self._settings.zstd_dictionary) if compress else None
-        self._options = Options(_wire(wire), dictionaries, transport=self._settings.transport)
+        access = Access(self._data.archive, self._settings.api_token)
+        self._options = Options(_wire(wire), dictionaries, transport=self._settings.transport, archive=access)
 
     async def listen_until_count(
         self,

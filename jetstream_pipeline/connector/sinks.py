@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetstream_pipeline.events.identity import identities
 from jetstream_pipeline.events.record import JetstreamRecord, payloads
-from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.client import Batch
 from jetstream_pipeline.jetstream.recent import Position
 from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US
@@ -147,7 +146,7 @@ class QuarantineSink:
             else:
                 yield record
 
-    def _keep(self, messages: list[Unreadable], host: str, wire: Wire | None) -> None:
+    def _keep(self, messages: list[Unreadable], host: str, wire: str | None) -> None:
         now = datetime.now(UTC)
         keep(quarantined(messages, received_at=now, host=host, wire=wire), self._folder, now)
         self.kept += len(messages)

@@ -37,6 +37,10 @@ class Wire(StrEnum):
     V2 = "v2"
 
 
+ARCHIVE = "archive"
+"""What stands for a wire where rows came from a host's archive."""
+
+
 class Fields(msgspec.Struct):
     """An event's values in the order of `EVENT_SCHEMA`; `body` is what becomes `record` or `payload`."""
 

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Rejected, decode
 from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
-from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.events.wires import ARCHIVE
+from jetstream_pipeline.jetstream.archives import Archives
 from jetstream_pipeline.jetstream.errors import (
     CursorTooOld,
     Gap,
@@ -34,6 +35,7 @@ from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US, REWIND_US, Ope
 from jetstream_pipeline.jetstream.server import Options, Server
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.turns import Turns
+from jetstream_pipeline.window import from_us
 
 _TICK_SEC = 1.0
 _FIRST_STALL_SEC = 30.0
@@ -53,7 +55,7 @@ class Batch:
 
     part: Part
     host: str
-    wire: Wire
+    wire: str
     silence: float
 
     @property
@@ -112,18 +114,24 @@ class StreamClient:
         options = replace(self.options, passing_us=self.span.to_us) if self.span else self.options
         servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
         self._turns = Turns(servers, self.persistent)
+        self.archives = Archives(self.hosts, self.subscription, self.options.archive, self._end)
         self._latest_us = 0
         self._progress = 0
         self._silence = 0.0
 
     async def batches(self, cursor: int | None, resumption: Resumption | None = None) -> AsyncGenerator[Batch, None]:
         """New events from `cursor` on (unix microseconds; a sequence number of the first host; None: the live tip),
-        for as long as the caller asks; `resumption` says where another client of this stream stopped.
+        for as long as the caller asks; `resumption` says where another client of this stream stopped. What lies beyond
+        the reach of the hosts' streams comes from the first archive that has it.
 
         Refused where every host refuses, JetstreamError where none can be reached or none gets any further.
         """
         resumption = resumption or Resumption(cursor, self.skew_us)
         while True:
+            if self._turns.excused or self.archives.are_due(resumption.cursor(self._turns.current.host)):
+                async with aclosing(self._read_archives(resumption)) as older:
+                    async for batch in older:
+                        yield batch
             server, progress = self._turns.current, self._progress
             try:
                 async with aclosing(self._read(server, resumption)) as reading:
@@ -164,6 +172,24 @@ class StreamClient:
         if self.on_note:
             self.on_note(text)
 
+    async def _read_archives(self, resumption: Resumption) -> AsyncGenerator[Batch, None]:
+        """What is new in the first archive that has something from where the stream stands."""
+        known_rejected = resumption.recent.rejected()
+        async with aclosing(self.archives.parts(resumption, self.span.to_us if self.span else None)) as parts:
+            async for host, part in parts:
+                if self.span and self.archives.begins and not resumption.begun:
+                    self._tell_beginning(self.archives.begins, self.span)
+                self._turns.excused = None
+                self._turns.prefer(host)
+                yield Batch(self._new(part, host, resumption, known_rejected), host.name, ARCHIVE, self._silence)
+
+    def _tell_beginning(self, begins: Gap, span: Span) -> None:
+        """Whether the archive that the stream begins with reaches back to what is to be shown."""
+        if begins.begins_us < span.from_us:
+            self.shown = f"{begins.host}'s archive begins at {from_us(begins.begins_us):%Y-%m-%d %H:%M:%S} UTC"
+        elif begins not in self.gaps:
+            self.gaps.append(begins)
+
     async def _read(self, server: Server, resumption: Resumption) -> AsyncGenerator[Batch, None]:
         """What is new on one connection, until it ends."""
         cursor = resumption.cursor(server.host)
@@ -183,7 +209,9 @@ class StreamClient:
                     if not ended:
                         quiet += _TICK_SEC
                         self._silence += _TICK_SEC
-                    part = await self._new(beginning.opening.settle(), server, resumption, beginning)
+                    part = beginning.opening.settle()
+                    await self._join(beginning, part, server, resumption)
+                    part = self._new(part, server.host, resumption, beginning.known_rejected)
                     yield Batch(part, server.host.name, server.wire, self._silence)
                     if ended:
                         break
@@ -195,7 +223,8 @@ class StreamClient:
                 self.messages_received += len(messages)
                 self._silence += time.monotonic() - waiting_since
                 async for decoded in self._decoded(messages, server, beginning):
-                    part = await self._new(decoded, server, resumption, beginning)
+                    await self._join(beginning, decoded, server, resumption)
+                    part = self._new(decoded, server.host, resumption, beginning.known_rejected)
                     yield Batch(part, server.host.name, server.wire, self._silence)
         server.ended(connection)
         self._end(f"{server.host.name}: {connection.ended}")
@@ -231,9 +260,13 @@ class StreamClient:
                 # The connection has its turn: in a thread of its own, decoding would only wait for that one.
                 await asyncio.sleep(0)
 
-    async def _join(self, joint: Joint, events: pa.RecordBatch, server: Server, resumption: Resumption) -> None:
+    async def _join(self, beginning: _Beginning, part: Part, server: Server, resumption: Resumption) -> None:
+        """See whether a connection's first events join on to what came before."""
+        joint = beginning.joint
+        if joint is None or joint.shown is not None or not part.events.num_rows:
+            return
         try:
-            await joint.close(events)
+            await joint.close(part.events)
         except HistoryMissing as error:
             if server is not self._turns.excused:
                 raise
@@ -244,16 +277,14 @@ class StreamClient:
                 self.shown = joint.shown
         self._turns.excused = None
 
-    async def _new(self, part: Part, server: Server, resumption: Resumption, beginning: _Beginning) -> Part:
+    def _new(self, part: Part, host: Host, resumption: Resumption, known_rejected: set[bytes]) -> Part:
         """What is new in a part of a stream; unless a span is to be shown, only what passes the filter on our side."""
-        if beginning.joint and beginning.joint.shown is None and part.events.num_rows:
-            await self._join(beginning.joint, part.events, server, resumption)
-        fresh = resumption.saw(part.events, server.host)
+        fresh = resumption.saw(part.events, host)
         repeats = len(fresh) - fresh.true_count
         self.repeats += repeats
         if part.rejected:
             digested = zip(part.rejected, digests(part.rejected), strict=True)
-            new = tuple(message for message, digest in digested if digest not in beginning.known_rejected)
+            new = tuple(message for message, digest in digested if digest not in known_rejected)
             part = replace(part, rejected=new)
             resumption.recent.reject(new)
         if len(fresh) > repeats:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from jetstream_pipeline.archive.access import Access
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.beacons import lit
@@ -38,6 +39,8 @@ class Options:
     passing_us: int | None = None
     """A time that the stream is to be seen to pass, however little its filter lets through (unix microseconds)."""
     transport: Transport = field(default_factory=default_transport)
+    archive: Access | None = None
+    """How to ask for what is older than a host's stream; None: it is not asked for."""
 
 
 class Server:

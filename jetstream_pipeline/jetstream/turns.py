@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 from jetstream_pipeline.jetstream.errors import Busy, HistoryMissing, JetstreamError, Refused, Stalled
+from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Server
 
 _MAX_ROUNDS = 6
@@ -33,6 +34,10 @@ class Turns:
     @property
     def current(self) -> Server:
         return self._servers[self._turn]
+
+    def prefer(self, host: Host) -> None:
+        """Turn to a host: what came last came from it by other means."""
+        self._turn = next((turn for turn, server in enumerate(self._servers) if server.host == host), self._turn)
 
     def served(self) -> None:
         """The current host brought something new."""

@@ -6,6 +6,7 @@ import dagster as dg
 
 from jetstream_pipeline.orchestration.ad_hoc import ad_hoc_job
 from jetstream_pipeline.orchestration.alerts import alert_sensors
+from jetstream_pipeline.orchestration.archive import archive_definitions
 from jetstream_pipeline.orchestration.backfills import backfill
 from jetstream_pipeline.orchestration.catch_up import catch_up_sensor
 from jetstream_pipeline.orchestration.checks import check_keys, standing_checks
@@ -40,7 +41,7 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
         consumers[REPORT] = [report_asset(stream, events.key)]
     backfill_job, backfill_sensor = backfill(stream, events_job)
     watching = [consumer_sensor(stream, name, events.key, assets) for name, assets in consumers.items()]
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=[events, *(asset for assets in consumers.values() for asset in assets)],
         asset_checks=[standing_checks(stream, events.key)],
         jobs=[events_job, backfill_job, *(job for _, job in watching), verification_job(stream, events.key)],
@@ -62,6 +63,7 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
         ],
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(definitions, archive_definitions(stream)) if stream.archive else definitions
 
 
 def common_definitions(settings: Settings) -> dg.Definitions:

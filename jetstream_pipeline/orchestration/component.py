@@ -32,6 +32,7 @@ attributes:
   # wire: v2              # v1 or v2. Default: v2 where a host offers it
   # compression: true     # ask hosts for zstd
   # tables: [posts]       # typed tables; [] for none. Default: those of the collections
+  # archive: true         # also every sealed segment of the host's archive, in the view archived_events
   # report: false         # no hourly report
   # windows_per_run: 24   # of a backfill. Default: one
   # owners: [team:research]

@@ -135,6 +135,9 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         _means("Queues that the stream's windows feed."),
     ] = []
     report: Annotated[bool, _means("Make a report with pictures of each hour.")] = True
+    archive: Annotated[
+        bool, _means("Read every sealed segment of the host's archive too, each as a partition of `archive`.")
+    ] = False
     windows_per_run: Annotated[
         WindowsPerRun | None, _means("Windows that one run of a backfill takes. Default: one.")
     ] = None
@@ -167,6 +170,7 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
             ),
             feeds=feeds,
             report=self.report,
+            archive=self.archive,
             windows_per_run=self.windows_per_run,
             owners=tuple(self.owners) or Stream.owners,
         )

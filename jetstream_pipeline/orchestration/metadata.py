@@ -100,8 +100,12 @@ def materialization(
     events: dg.AssetKey, window: Window, summary: WindowSummary, metadata: Mapping[str, dg.MetadataValue]
 ) -> dg.AssetMaterialization:
     """A window as Dagster keeps it: its content is the version that consumers compare."""
-    tags = {CONTENT_TAG: summary.content, _OURS_TAG: "true"} if summary.content else None
-    return dg.AssetMaterialization(events, partition=window.key, metadata=metadata, tags=tags)
+    return dg.AssetMaterialization(events, partition=window.key, metadata=metadata, tags=content_tags(summary.content))
+
+
+def content_tags(content: str) -> dict[str, str] | None:
+    """The tags of a materialization that say what identifies its content."""
+    return {CONTENT_TAG: content, _OURS_TAG: "true"} if content else None
 
 
 def content_of(materialization: dg.AssetMaterialization | None) -> str:

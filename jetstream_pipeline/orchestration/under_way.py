@@ -10,14 +10,15 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.window import Window, hours
 
-_NOT_ENDED = [
+NOT_ENDED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_PARTITION = "dagster/partition"
+PARTITION_TAG = "dagster/partition"
+"""Dagster's tag of a run over one partition."""
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Dagster's tags of a run over many partitions: the first one and the last."""
 
@@ -27,7 +28,7 @@ def windows_under_way(
 ) -> set[Window]:
     """The windows of `events` that a run or a backfill is to materialize. `job`: the one that does nothing else."""
     windows: set[Window] = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=_NOT_ENDED)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_ENDED)):
         if run.job_name == job or events in (run.asset_selection or ()):
             windows.update(_windows_of(run.tags))
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
@@ -36,8 +37,8 @@ def windows_under_way(
 
 
 def _windows_of(tags: Mapping[str, str]) -> Iterator[Window]:
-    if _PARTITION in tags:
-        yield from _known([tags[_PARTITION]])
+    if PARTITION_TAG in tags:
+        yield from _known([tags[PARTITION_TAG]])
     elif all(name in tags for name in RANGE_TAGS):
         ends = list(_known(tags[name] for name in RANGE_TAGS))
         if len(ends) == len(RANGE_TAGS) and ends[0] <= ends[1]:

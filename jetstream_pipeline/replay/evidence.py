@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.archive.history import Stretch
 from jetstream_pipeline.jetstream.errors import Gap
 from jetstream_pipeline.replay.edges import Section
-from jetstream_pipeline.storage.summary import Clamp, Proof, WindowState
+from jetstream_pipeline.storage.summary import Archived, Clamp, Proof, WindowState
 from jetstream_pipeline.window import Window, from_us
 
 _CONNECTIONS_KEPT = 200
@@ -30,7 +30,8 @@ class Evidence(BaseModel):
     gaps: list[Gap] = []
     connections: list[str] = []
     hosts: list[str] = []
-    wires: list[Wire] = []
+    wires: list[str] = []
+    archived: list[Stretch] = []
     position_us: int = 0
     section: Section = Section.BEFORE
     """Where the stream was: what comes next lies there or further on."""
@@ -38,7 +39,7 @@ class Evidence(BaseModel):
     resumptions: int = 0
     seconds: float = 0.0
 
-    def saw(self, host: str, wire: Wire, position_us: int) -> None:
+    def saw(self, host: str, wire: str, position_us: int) -> None:
         """Where the stream was read from, and how far it has come."""
         if host not in self.hosts:
             self.hosts.append(host)
@@ -79,6 +80,17 @@ class Evidence(BaseModel):
             connections=tuple(self.connections),
             clamps=tuple(
                 Clamp(host=gap.host, asked=from_us(gap.asked_us), begins=from_us(gap.begins_us)) for gap in self.gaps
+            ),
+            archived=tuple(
+                Archived(
+                    host=one.host,
+                    first_seq=one.first_seq,
+                    last_seq=one.last_seq,
+                    first_time=from_us(one.first_us),
+                    last_time=from_us(one.last_us),
+                    segments=one.segments,
+                )
+                for one in self.archived
             ),
             repeats=self.repeats,
             resumptions=self.resumptions,

@@ -151,6 +151,7 @@ class _Reading:
                 "start_shown_by": evidence.start_shown_by or client.shown,
                 "gaps": [*evidence.gaps, *client.gaps],
                 "connections": evidence.with_connections([*client.endings, *endings]),
+                "archived": [*evidence.archived, *client.archives.read],
                 "repeats": evidence.repeats + client.repeats,
                 "seconds": evidence.seconds + time.monotonic() - self._began,
             }

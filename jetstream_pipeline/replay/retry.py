@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from jetstream_pipeline.archive.block import decode_rows
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.events.decode import CLOCK_SLACK_US, decode
 from jetstream_pipeline.events.identity import digest, identities
 from jetstream_pipeline.events.record import payloads
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
-from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.events.wires import ARCHIVE, Wire
 from jetstream_pipeline.replay.amending import amend, rows, standing
 from jetstream_pipeline.replay.merging import Insertions
 from jetstream_pipeline.replay.replay import HOST_SKEW
@@ -66,7 +67,7 @@ class _Kept:
         understood, events = [], []
         for message, host, wire in zip(*(rows[name].to_pylist() for name in ("message", "host", "wire")), strict=True):
             # What we wrote ourselves came from no wire.
-            found = decode([message], host, latest_us, Wire(wire)).events if wire else None
+            found = _events(message, host, wire, latest_us) if wire else None
             understood.append(found is not None and found.num_rows == 1)
             if found is not None and found.num_rows == 1:
                 events.append(found)
@@ -76,6 +77,12 @@ class _Kept:
     @property
     def messages(self) -> int:
         return self.understood.num_rows + self.left.num_rows
+
+
+def _events(message: bytes, host: str, wire: str, latest_us: int) -> pa.RecordBatch:
+    if wire == ARCHIVE:
+        return decode_rows(message, host, "quarantine").events
+    return decode([message], host, latest_us, Wire(wire)).events
 
 
 def retry(data: DataDirectory, name: str, *, skew: timedelta = HOST_SKEW) -> Iterator[Retried]:

@@ -4,6 +4,7 @@
 <root>/<stream>/events/date=YYYY-MM-DD/hour=HH/events.parquet       complete and verified windows
 <root>/<stream>/incomplete/date=YYYY-MM-DD/hour=HH/events.parquet   what a host gave of the others
 <root>/<stream>/<table>/date=YYYY-MM-DD/hour=HH/<table>.parquet     derived from `events`
+<root>/<stream>/archive/segment=<name>/events.parquet               what a host's archive holds, segment by segment
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from jetstream_pipeline.window import Window
 
 EVENTS = "events"
 INCOMPLETE = "incomplete"
+ARCHIVE = "archive"
+ANY_SEGMENT = "segment=*"
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
+_SEGMENT = re.compile(r"^[A-Za-z0-9_]{1,64}\Z")
 
 
 def check_name(name: str, what: str = "stream") -> str:
@@ -47,6 +51,16 @@ class Lake:
 
     def table_path(self, stream: str, table: str, window: Window) -> Path:
         return self._path(stream, check_name(table, "table"), window, table)
+
+    def segment_path(self, stream: str, segment: str) -> Path:
+        """The file of a segment, which is named as on its host, but for `.jss`."""
+        if not _SEGMENT.match(segment):
+            raise InvalidInput(f"{segment!r} cannot name a segment; write seg_0000000000")
+        return self.root / check_name(stream) / ARCHIVE / f"segment={segment}" / f"{EVENTS}.parquet"
+
+    def segments(self, stream: str) -> Iterator[Path]:
+        """The files of the segments of a stream, by name."""
+        yield from sorted((self.root / check_name(stream) / ARCHIVE).glob(f"{ANY_SEGMENT}/{EVENTS}.parquet"))
 
     def _path(self, stream: str, folder: str, window: Window, name: str) -> Path:
         if not window.is_hour:

@@ -38,12 +38,21 @@ class DataDirectory:
         return self.root / "staging"
 
     @property
+    def archive(self) -> Path:
+        """What was downloaded of hosts' archives, and can be downloaded again."""
+        return self.root / "archive"
+
+    @property
     def quarantine(self) -> Path:
         return self.root / "quarantine"
 
     def quarantine_path(self, stream: str, window: Window) -> Path:
         """Where the messages of a window that could not be read are kept."""
         return self.quarantine_folder(stream) / hour_folder(window.start) / "messages.parquet"
+
+    def segment_quarantine_path(self, stream: str, segment: str) -> Path:
+        """Where the rows of an archive's segment that could not be read are kept."""
+        return self.quarantine_folder(stream) / f"segment={segment}" / "messages.parquet"
 
     def quarantine_folder(self, stream: str) -> Path:
         """Where a stream's or a queue's messages are kept that could not be read."""

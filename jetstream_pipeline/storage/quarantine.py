@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.files import replacing
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of
 from jetstream_pipeline.storage.parquet import reading
@@ -37,7 +36,7 @@ QUARANTINE_SCHEMA = pa.schema(
 QUARANTINE_DESCRIPTIONS: dict[str, str] = {
     "received_at": "When we received it.",
     "host": "The server that sent it.",
-    "wire": "How it was spoken to: v1 or v2; null where the message is an event as we write it.",
+    "wire": "How it was spoken to: v1, v2 or archive; null where the message is an event as we write it.",
     "position_us": "The time of the event before it in the stream: unix microseconds.",
     "reason": "Why it could not be read.",
     "size": "Its length in bytes.",
@@ -55,7 +54,7 @@ class Unreadable:
 
 
 def quarantined(
-    messages: Sequence[Unreadable], *, received_at: datetime, host: str, wire: Wire | None
+    messages: Sequence[Unreadable], *, received_at: datetime, host: str, wire: str | None
 ) -> pa.RecordBatch:
     """The messages as rows of `QUARANTINE_SCHEMA`."""
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,6 +15,11 @@ from jetstream_pipeline.window import Window
 
 SUMMARY_KEY = b"jetstream_window"
 """The Parquet key-value entry that holds a window's summary as JSON."""
+SEGMENT_KEY = b"jetstream_segment"
+"""The same for a segment of an archive."""
+
+
+_Summary = TypeVar("_Summary", bound=BaseModel)
 
 
 class WindowState(StrEnum):
@@ -43,6 +49,19 @@ class Clamp(_Frozen):
     begins: datetime
 
 
+class Archived(_Frozen):
+    """What came from a host's archive instead of its stream."""
+
+    host: str
+    first_seq: int
+    last_seq: int
+    """Sequence numbers of the host, both inclusive, that were planned for, whatever the filter let through."""
+    first_time: datetime
+    last_time: datetime
+    """When the host witnessed what lies between them, as its list of segments says."""
+    segments: int
+
+
 class Proof(_Frozen):
     """What shows that a window's replay began early enough, ended late enough, and lost nothing between."""
 
@@ -58,6 +77,8 @@ class Proof(_Frozen):
     """Why each connection ended, in order; the last 200."""
     clamps: tuple[Clamp, ...]
     """What no host had any more."""
+    archived: tuple[Archived, ...] = ()
+    """What came from archives, in order; everything else came from streams."""
     repeats: int
     """Events delivered again, recognised by their identity and dropped."""
     resumptions: int
@@ -129,12 +150,42 @@ class WindowSummary(Counts):
         return self.events / self.seconds if self.seconds else 0.0
 
 
+class SegmentSummary(Counts):
+    """What the file of an archive's segment says of itself."""
+
+    stream: str
+    segment: str
+    host: str
+    checksum: str
+    """Of the segment as it was read: compaction changes it."""
+    first_seq: int
+    last_seq: int
+    first_witnessed: datetime
+    last_witnessed: datetime
+    """When the host witnessed it. What was in the network before that carries the times that the host was told."""
+    fingerprint: str
+    """Identity of the stream's filter; see `Subscription.fingerprint`."""
+    quarantined: int
+    seconds: float
+    finished_at: datetime
+    version: str
+
+
 def read_summary(path: Path) -> WindowSummary:
     """The summary in a window's file; StorageError where it cannot be read, Damaged where it is none of ours."""
+    return _read(path, SUMMARY_KEY, WindowSummary, "a window's file", "replay the window")
+
+
+def read_segment_summary(path: Path) -> SegmentSummary:
+    """The summary in a segment's file; errors as `read_summary`."""
+    return _read(path, SEGMENT_KEY, SegmentSummary, "a segment's file", "read the segment again")
+
+
+def _read(path: Path, key: bytes, kind: type[_Summary], what: str, remedy: str) -> _Summary:
     with reading(path) as file:
         metadata = file.metadata.metadata or {}
     try:
-        return WindowSummary.model_validate_json(metadata[SUMMARY_KEY])
+        return kind.model_validate_json(metadata[key])
     except (KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise Damaged(f"{path} is not a window's file ({reason}); delete it and replay the window") from error
+        raise Damaged(f"{path} is not {what} ({reason}); delete it and {remedy}") from error

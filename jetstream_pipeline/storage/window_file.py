@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +30,7 @@ _ROW_BYTES = 64
 _SMALL_BATCHES = 64
 """So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
 _CONTENT_DIGITS = 32
+_Summary = TypeVar("_Summary", bound=Counts)
 
 
 class WindowWriter:
@@ -43,10 +44,10 @@ class WindowWriter:
         self._rows.add(events)
         self._tally.add(events)
 
-    def finish(self, describe: Callable[[Counts], WindowSummary]) -> WindowSummary:
+    def finish(self, describe: Callable[[Counts], _Summary], key: bytes = SUMMARY_KEY) -> _Summary:
         """Make the file durable, with what `describe` says of what it holds."""
         summary = describe(self._tally.counts().model_copy(update={"content": self._rows.content()}))
-        self._rows.finish({SUMMARY_KEY: summary.model_dump_json().encode()})
+        self._rows.finish({key: summary.model_dump_json().encode()})
         return summary
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.archive.access import Access
+from jetstream_pipeline.archive.answers import ListedSegment
+from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.handles.cache import HandleCache
@@ -22,10 +24,11 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.leading import leading
 from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.replay.replay import replay_window
+from jetstream_pipeline.replay.segments import list_segments, read_segment, segment_name
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.summary import WindowSummary, read_summary
+from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary, read_summary
 from jetstream_pipeline.streams.did_file import read_dids
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
@@ -39,8 +42,9 @@ class Stream:
     """What a stream's windows hold, where they come from, and what is made of them.
 
     `collections`, `dids`, the DIDs of `dids_file` and of `handles` are the filter; empty means all. `hosts` are in the
-    order of fail-over. `start`: its first hour; None: see `first_hour`. `windows_per_run`: how many windows one run of
-    a backfill takes; None: whoever launches it chooses.
+    order of fail-over. `start`: its first hour; None: see `first_hour`. `archive`: whether the segments of a host's
+    archive are read too, each as it is. `windows_per_run`: how many windows one run of a backfill takes; None: whoever
+    launches it chooses.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Stream:
     tables: tuple[Table, ...] = TABLES
     feeds: tuple[Feed, ...] = ()
     report: bool = True
+    archive: bool = False
     windows_per_run: int | None = None
     owners: tuple[str, ...] = field(default=("team:jetstream",))
 
@@ -112,6 +117,18 @@ class Stream:
             on_progress=on_progress,
         )
 
+    def segments(self) -> tuple[Host, list[ListedSegment]]:
+        """The sealed segments of the first host that has an archive; errors as `list_segments`."""
+        return list_segments(self.hosts, self.access)
+
+    def read_segment(self, name: str) -> SegmentSummary:
+        """Read one of them; errors as `read_segment`. InvalidInput where there is none of that name."""
+        host, listed = self.segments()
+        segment = next((one for one in listed if segment_name(one) == name), None)
+        if segment is None:
+            raise InvalidInput(f"{host.name}'s archive has no segment {name}")
+        return read_segment(self.name, self.subscription(), segment, host=host, data=self.data, access=self.access)
+
     def standing(self, window: Window) -> WindowSummary | None:
         """What the lake has of a window, where it is whole and can be read."""
         with suppress(PipelineError):
@@ -137,4 +154,9 @@ class Stream:
     def _options(self) -> Options:
         settings = self.settings
         dictionaries = Dictionaries(self.data.cache, v1_file=settings.zstd_dictionary) if self.compression else None
-        return Options(self.wire, dictionaries, transport=settings.transport)
+        return Options(self.wire, dictionaries, transport=settings.transport, archive=self.access)
+
+    @property
+    def access(self) -> Access:
+        """How hosts' archives are asked."""
+        return Access(self.data.archive, self.settings.api_token)

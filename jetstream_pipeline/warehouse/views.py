@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.hive import ANY_HOUR
-from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE
+from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
@@ -22,6 +22,7 @@ from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.warehouse.current import ACCOUNTS, CURRENT, current_columns, current_query
 
 _HIVE = "hive_partitioning = true, hive_types = {'date': DATE, 'hour': INTEGER}"
+_BY_SEGMENT = "hive_partitioning = true, hive_types = {'segment': VARCHAR}"
 _FLAT = "hive_partitioning = false"
 _DUCKDB_TYPES = {
     "int64": "BIGINT",
@@ -61,6 +62,13 @@ def views(data: DataDirectory) -> Iterator[View]:
     ):
         files = _files(data, folder, EVENTS)
         yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
+    yield View(
+        "archived_events",
+        "Every event of the archive's segments that were read each as it is; those of windows are in `events`.",
+        _archived(data),
+        {name: text for name, text in described.items() if name not in _PLACE}
+        | {"stream": _PLACE["stream"], "segment": "The archive's segment, named as on its host."},
+    )
     for table in TABLES:
         query = _over_streams(_table_columns(table), _stored_types(table), _files(data, table.name, table.name))
         descriptions = {column.name: column.description for column in table.columns}
@@ -112,6 +120,24 @@ def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
         for stream in lake.streams()
         if folder in lake.datasets(stream)
     }
+
+
+def _archived(data: DataDirectory) -> str:
+    lake = data.lake
+    streams = [stream for stream in lake.streams() if next(lake.segments(stream), None)]
+    if not streams:
+        nothing = _no_rows(_EVENT_TYPES | {"stream": "VARCHAR", "segment": "VARCHAR"})
+        return f"SELECT {_EVENT_COLUMNS}, stream, segment FROM ({nothing})"  # noqa: S608 - our names
+    return "\nUNION ALL\n".join(
+        f"SELECT {_EVENT_COLUMNS}, {literal(stream)} AS stream, segment "  # noqa: S608 - our names and quoted paths
+        f"FROM read_parquet({literal(_segment_files(data, stream))}, {_BY_SEGMENT})"
+        for stream in streams
+    )
+
+
+def _segment_files(data: DataDirectory, stream: str) -> str:
+    folder = glob_safe(data.lake.root.resolve() / stream / ARCHIVE)
+    return f"{folder}/{ANY_SEGMENT}/{EVENTS}.parquet"
 
 
 def _quarantine_files(data: DataDirectory) -> dict[str, str]:
@@ -181,7 +207,7 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
     "content": ("VARCHAR", "$.content", "The identity of the rows in their order: another one, other rows."),
     "quarantined": ("BIGINT", "$.quarantined", "Messages that could not be read; see `quarantine`."),
     "host": ("VARCHAR", "$.host", "The hosts that the events were read from."),
-    "wire": ("VARCHAR", "$.wire", "How they were spoken to: v1, v2."),
+    "wire": ("VARCHAR", "$.wire", "How they were spoken to: v1, v2, archive."),
     "start_shown_by": ("VARCHAR", "$.proof.start_shown_by", "What showed that the host still had the start."),
     "end_shown_by": ("VARCHAR", "$.proof.end_shown_by", "What showed that the stream passed the end."),
     "position": ("TIMESTAMPTZ", "$.proof.position", "How far the stream was read."),
@@ -189,6 +215,12 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
         "STRUCT(host VARCHAR, asked TIMESTAMPTZ, begins TIMESTAMPTZ)[]",
         "$.proof.clamps",
         "Where a host's history begins later than what it was asked for, and no other host had more.",
+    ),
+    "archived": (
+        "STRUCT(host VARCHAR, first_seq BIGINT, last_seq BIGINT, first_time TIMESTAMPTZ, last_time TIMESTAMPTZ, "
+        "segments BIGINT)[]",
+        "$.proof.archived",
+        "What came from hosts' archives; everything else came from their streams.",
     ),
     "connections": ("VARCHAR[]", "$.proof.connections", "Why each connection ended, in order; the last 200."),
     "repeats": ("BIGINT", "$.proof.repeats", "Events delivered again, recognised by their identity and dropped."),

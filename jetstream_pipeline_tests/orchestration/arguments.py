@@ -27,4 +27,4 @@ class Recorder:
         assert self.named["data"].root == stream.settings.data_dir
         assert self.named["settle"] == stream.settings.settle
         assert self.named["skew"] == stream.settings.host_skew
-        assert self.named["options"] == Options(stream.wire)
+        assert self.named["options"] == Options(stream.wire, archive=stream.access)

@@ -59,9 +59,13 @@ class Driver:
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursors.get(sensor), definitions=self.definitions
         )
-        tick = found.evaluate_tick(context)
+        with dg.partition_loading_context(dynamic_partitions_store=self.instance):
+            tick = found.evaluate_tick(context)
         for happened in tick.asset_events:
             self.instance.report_runless_asset_event(happened)
+        for request in tick.dynamic_partitions_requests or ():
+            assert isinstance(request, dg.AddDynamicPartitionsRequest)
+            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
         self.cursors[sensor] = tick.cursor
         return [request for request in tick.run_requests or [] if not self._is_used(sensor, request)]
 

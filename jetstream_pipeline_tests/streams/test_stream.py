@@ -114,7 +114,7 @@ def test_a_replay_is_as_the_stream_says(
         "data": data,
         "settle": timedelta(minutes=7),
         "skew": timedelta(seconds=11),
-        "options": Options(wire),
+        "options": Options(wire, archive=stream.access),
         "on_progress": told.append,
     }
 
@@ -126,15 +126,16 @@ def test_a_verification_is_as_the_stream_says(
     asked = Recorder()
     monkeypatch.setattr(module, "verify_window", asked)
     told: list[Any] = []
+    stream = stream_of(data, name="mine", wire=wire, settle_minutes=7, host_skew_seconds=11)
     with pytest.raises(InvalidInput, match="this is a test"):
-        stream_of(data, name="mine", wire=wire, settle_minutes=7, host_skew_seconds=11).verify(PAST, told.append)
+        stream.verify(PAST, told.append)
     assert asked.given == ("mine", PAST)
     assert asked.named == {
         "hosts": HOSTS,
         "data": data,
         "settle": timedelta(minutes=7),
         "skew": timedelta(seconds=11),
-        "options": Options(wire),
+        "options": Options(wire, archive=stream.access),
         "on_progress": told.append,
     }
 

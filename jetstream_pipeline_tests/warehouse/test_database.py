@@ -61,7 +61,7 @@ def test_views_without_data_are_empty_and_have_the_same_columns_as_with_it(data:
     assert columns(data) == empty
     assert {view for view in empty if not ask(data, f"SELECT 1 FROM {view}")} == {
         "likes", "reposts", "follows", "blocks", "profiles", "identities", "accounts",
-        "likes_current", "follows_current", "profiles_current",
+        "likes_current", "follows_current", "profiles_current", "archived_events",
     }  # fmt: skip
 
 
