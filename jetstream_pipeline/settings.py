@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     )
     settle_minutes: int = Field(5, ge=0, le=59, description="Minutes after an hour's end before it is replayed.")
     look_back_hours: int = Field(
-        36, ge=0, le=24 * 366, description="How long the hosts keep events; younger windows that lack are asked for."
+        36, ge=0, le=24 * 3660, description="How long the hosts keep events; younger windows that lack are asked for."
     )
     host_skew_seconds: int = Field(30, ge=0, le=600, description="Seconds by which the hosts' clocks may differ.")
     transport: Transport = Field(

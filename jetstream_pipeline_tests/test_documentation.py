@@ -78,16 +78,20 @@ def test_every_example_of_the_connector_runs_one_after_the_other(stack: ExitStac
 
 def test_every_example_of_windows_runs_one_after_the_other(stack: ExitStack, tmp_path: Path) -> None:
     network, late = Network(seed=15, rate=8), Witness(offset=timedelta(seconds=9))
-    addresses = serving(stack, Simulator(network, blind=0.2), Simulator(network, witness=late))
-    window = Window.hour(datetime.now(UTC) - timedelta(hours=3))
+    window, old = (Window.hour(datetime.now(UTC) - timedelta(hours=hours)) for hours in (3, 6))
+    archiving = Simulator(network, lookback=timedelta(hours=3), archive_since=old.start - timedelta(minutes=30))
+    addresses = serving(stack, Simulator(network, blind=0.2), Simulator(network, witness=late), archiving)
     shell = examples(_WINDOWS, "sh")
-    assert len(shell) == 5
-    words = dict(zip(("ws://127.0.0.1:6008", "ws://127.0.0.1:6009"), addresses, strict=True))
+    assert len(shell) == 6
+    words = {f"ws://127.0.0.1:{port}": address for port, address in zip((6008, 6009, 6010), addresses, strict=True)}
     words |= {"2026-11-23-20:00": window.key, "2026-11-23-21:00": Window.hour(window.end).key}
+    words |= {"2026-11-23-16:00": old.key, "2026-11-23-17:00": Window.hour(old.end).key}
     printed = run([["bash", "-euc", text] for text in shell], tmp_path, words)
     assert f"{window}  complete  0 events" in printed
     assert f"{window}  verified" in printed
     assert "blind: " in printed
+    assert f"{old}  complete" in printed
+    assert "'first_seq': " in printed
 
 
 def options(command: click.Command) -> list[str]:

@@ -94,7 +94,7 @@ def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.Monke
         ("JETSTREAM_SETTLE_MINUTES", "90"),
         ("JETSTREAM_LOOK_BACK_HOURS", "-1"),
         ("JETSTREAM_LOOK_BACK_HOURS", "a day"),
-        ("JETSTREAM_LOOK_BACK_HOURS", "9000"),
+        ("JETSTREAM_LOOK_BACK_HOURS", "90000"),
         ("JETSTREAM_APPVIEW", "public.api.bsky.app"),
         ("JETSTREAM_PLC_DIRECTORY", "https://plc.directory/did"),
         ("JETSTREAM_DNS_SERVER", "udp://9.9.9.9"),
