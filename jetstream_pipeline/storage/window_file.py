@@ -21,7 +21,7 @@ from jetstream_pipeline.storage.files import fsync_path, replacing, told
 from jetstream_pipeline.storage.summary import SUMMARY_KEY, Counts, WindowSummary
 from jetstream_pipeline.storage.tally import Tally
 
-_ROW_GROUP_ROWS = 196_608
+_ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 128 * 1024 * 1024
 _BLOCK_ROWS = 65_536
 """Are arranged together: a row group at once would be in memory twice."""
