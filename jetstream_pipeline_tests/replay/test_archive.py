@@ -38,9 +38,10 @@ FILTERS = [
 ]
 
 
-def archiving(window: Window, *, ago: timedelta = 3 * HOUR, **more: Any) -> Simulator:
-    """A host whose stream reaches back an hour, so long after the window, and its archive to an hour before it."""
-    settings: dict[str, Any] = {"lookback": HOUR, "archive_since": window.start - HOUR, "segment_minutes": 20} | more
+def archiving(window: Window, *, ago: timedelta = 2 * HOUR / 3, **more: Any) -> Simulator:
+    """A host whose stream reaches back for some minutes, so long after the window, and its archive to before it."""
+    reach = {"lookback": HOUR / 3, "archive_since": window.start - HOUR / 3}
+    settings: dict[str, Any] = reach | {"segment_minutes": 20} | more
     return Simulator(NETWORK, clock=lambda: (window.end + ago).timestamp(), **settings)
 
 
@@ -103,7 +104,7 @@ def test_a_window_that_is_young_enough_comes_from_the_stream_unless_that_has_los
 
 
 def test_what_is_not_sealed_yet_comes_from_the_stream(data: DataDirectory) -> None:
-    with running(archiving(OLD, ago=timedelta(minutes=15), segment_minutes=50)) as simulator:
+    with running(archiving(OLD, ago=HOUR / 4, segment_minutes=50, lookback=HOUR)) as simulator:
         summary = replayed(data, [simulator])
     assert (summary.state, summary.wire) == (WindowState.COMPLETE, "archive,v2")
     (part,) = summary.proof.archived
