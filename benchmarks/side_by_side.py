@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 _MB = 1e6
-_DESCRIBED = ("pyarrow", "duckdb", "websockets", "picows", "msgspec", "zstandard")
+_DESCRIBED = ("pyarrow", "duckdb", "websockets", "msgspec", "zstandard")
 
 
 @dataclass(frozen=True)

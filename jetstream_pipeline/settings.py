@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     host_skew_seconds: int = Field(30, ge=0, le=600, description="Seconds by which the hosts' clocks may differ.")
     transport: Transport = Field(
-        default_transport(), description="What reads the hosts' websockets: picows, the faster one, or websockets."
+        default_transport(), description="How the hosts' websockets are read: frames, many at once, or websockets."
     )
     alert_webhook: SecretStr = Field(
         SecretStr(""), description="Address that is posted to where a window fails or is lost (a secret)."

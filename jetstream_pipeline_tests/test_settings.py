@@ -119,10 +119,3 @@ def test_a_token_that_no_header_carries_is_told_without_being_shown(
     with pytest.raises(InvalidInput, match=r"^JETSTREAM_API_TOKEN: ") as refusal:
         Settings.read()
     assert "cret" not in str(refusal.value)
-
-
-def test_a_transport_that_is_not_installed_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Transport, "is_installed", False)
-    monkeypatch.setenv("JETSTREAM_TRANSPORT", "picows")
-    with pytest.raises(InvalidInput, match=r"^JETSTREAM_TRANSPORT: picows is not installed; write websockets"):
-        Settings.read()

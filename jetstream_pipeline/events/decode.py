@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import pyarrow as pa
 
+from jetstream_pipeline.events.messages import AT_ONCE, Messages
 from jetstream_pipeline.events.schema import COMMIT, EVENT_SCHEMA, NO_EVENTS
 from jetstream_pipeline.events.sound import sound_events
 from jetstream_pipeline.events.surrogates import masked, masked_only_in, original
@@ -19,7 +20,6 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 CLOCK_SLACK_US = 3_600_000_000
 """How far a host's clock may run ahead of ours before its times are taken for errors."""
 
-_AT_ONCE = 4_096
 _PARTS = 8
 """That messages among which one is not sound are taken in."""
 _ALONE = 64
@@ -54,10 +54,11 @@ def decode(messages: Sequence[bytes], host: str, latest_us: int = MAX_TIME_US, w
 
     An event of a time after `latest_us` (unix microseconds) cannot have been witnessed and is rejected.
     """
+    together = Messages.of(messages)
     parts = [
         part
-        for start in range(0, len(messages), _AT_ONCE)
-        for part in _decoded(messages[start : start + _AT_ONCE], host, latest_us, wire)
+        for start in range(0, len(together), AT_ONCE)
+        for part in _decoded(together[start : start + AT_ONCE], host, latest_us, wire)
     ]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -73,9 +74,9 @@ def _joined(parts: Sequence[Decoded]) -> Decoded:
     return Decoded(pa.concat_batches([NO_EVENTS, *(part.events for part in parts)]), tuple(rejected), tuple(notices))
 
 
-def _decoded(messages: Sequence[bytes], host: str, latest_us: int, wire: Wire) -> Iterator[Decoded]:
+def _decoded(messages: Messages, host: str, latest_us: int, wire: Wire) -> Iterator[Decoded]:
     """The messages by the fast road, but for those around one that is not sound."""
-    if max(map(len, messages)) <= MAX_EVENT_BYTES:
+    if messages.lengths.max() <= MAX_EVENT_BYTES:
         events = sound_events(messages, host, latest_us, wire)
         if events is not None:
             yield Decoded(events, ())

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
 from jetstream_pipeline.events.wires import (
     ERROR,
@@ -51,7 +52,7 @@ _v1 = msgspec.json.Decoder(V1Message)
 _v2 = msgspec.json.Decoder(_V2Frame)
 
 
-def sound_events(messages: Sequence[bytes], host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
+def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
     """The messages as events of `EVENT_SCHEMA`, in order; None where one of them may be none, or is of a time after
     `latest_us` (unix microseconds)."""
     try:
@@ -61,14 +62,14 @@ def sound_events(messages: Sequence[bytes], host: str, latest_us: int, wire: Wir
         return None
 
 
-def _v1_values(messages: Sequence[bytes]) -> _Values:
+def _v1_values(messages: Messages) -> _Values:
     events = _lines(messages, _v1)
     commits = [event.commit or _NO_COMMIT for event in events]
     seqs = [event.cursor for event in events]
     return _of(events, "did", "time_us", "kind") | _of(commits, *_COMMIT) | {"seq": seqs, "payload": events}
 
 
-def _v2_values(messages: Sequence[bytes]) -> _Values:
+def _v2_values(messages: Messages) -> _Values:
     frames = _lines(messages, _v2)
     if any(frame.type == ERROR for frame in frames):
         raise _Doubtful("what a host says of the stream")
@@ -84,21 +85,20 @@ def _of(rows: Sequence[Any], *names: str) -> _Values:
     return {name: list(map(attrgetter(name), rows)) for name in names}
 
 
-def _lines(messages: Sequence[bytes], decoder: msgspec.json.Decoder[Any]) -> list[Any]:
-    """Each message decoded; all of them are UTF-8."""
-    text = b"\n".join(messages)
-    octets = np.frombuffer(text, np.uint8)
-    lengths = np.fromiter(map(len, messages), np.int32, len(messages))
-    if not lengths.all() or (octets[_offsets(lengths + 1)[:-1]] != ord("{")).any():
+def _lines(messages: Messages, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
+    """Each message decoded; all of them are UTF-8.
+
+    Where every message begins and ends as an object does, none goes on in the next one, since no text in JSON has a
+    line break; and where there are as many objects as messages, none has two.
+    """
+    octets = messages.memory
+    if not messages.lengths.all() or (octets[messages.starts] != ord("{")).any():
         raise _Doubtful("a message that does not begin as an object does")
-    if (octets[_offsets(lengths + 1)[1:] - 2] != ord("}")).any():
+    if (octets[messages.ends - 1] != ord("}")).any():
         raise _Doubtful("a message that does not end as an object does")
-    if np.count_nonzero(octets == ord("\n")) != len(messages) - 1:
-        raise _Doubtful("a line break within a message")
-    if not text.isascii():
-        offsets = pa.py_buffer(_offsets([len(text)]))
-        pa.StringArray.from_buffers(1, offsets, pa.py_buffer(text)).validate(full=True)
-    lines = decoder.decode_lines(text)
+    text = messages.text
+    pa.StringArray.from_buffers(1, pa.py_buffer(_offsets([len(text)])), pa.py_buffer(text)).validate(full=True)
+    lines = decoder.decode_lines(text.data)
     if len(lines) != len(messages):
         raise _Doubtful("two objects in one message")
     return lines

@@ -42,8 +42,6 @@ _FIRST_STALL_SEC = 30.0
 _MAX_STALL_SEC = 1920.0
 """A host may scan for as long as this before it comes to an event that a narrow filter lets through."""
 _ENDINGS_KEPT = 200
-_AT_ONCE = 4_096
-"""Messages that are decoded without a pause: some milliseconds."""
 _CLAMPED = "OutdatedCursor"
 """What a v2 host says first when it begins later than asked (lexicon of subscribeEvents)."""
 
@@ -246,19 +244,18 @@ class StreamClient:
         """The messages as parts of the stream, from where it was asked to begin."""
         self._latest_us = max(self._latest_us, _now_us() + CLOCK_SLACK_US)
         for texts in server.texts(messages):
-            for start in range(0, len(texts), _AT_ONCE):
-                decoded = decode(texts[start : start + _AT_ONCE], server.host.name, self._latest_us, server.wire)
-                for notice in decoded.notices:
-                    self._note(f"{server.host.name}: {notice.name}: {notice.message}")
-                    if beginning.joint and notice.name == _CLAMPED:
-                        beginning.joint.clamped = True
-                part = beginning.opening.trim(Part(decoded.events, decoded.rejected))
-                if beginning.opening.gap:
-                    self._note(f"{server.host.name} {beginning.opening.gap}")
-                    beginning.opening.gap = None
-                yield part
-                # The connection has its turn: in a thread of its own, decoding would only wait for that one.
-                await asyncio.sleep(0)
+            decoded = decode(texts, server.host.name, self._latest_us, server.wire)
+            for notice in decoded.notices:
+                self._note(f"{server.host.name}: {notice.name}: {notice.message}")
+                if beginning.joint and notice.name == _CLAMPED:
+                    beginning.joint.clamped = True
+            part = beginning.opening.trim(Part(decoded.events, decoded.rejected))
+            if beginning.opening.gap:
+                self._note(f"{server.host.name} {beginning.opening.gap}")
+                beginning.opening.gap = None
+            yield part
+            # The connection has its turn: in a thread of its own, decoding would only wait for that one.
+            await asyncio.sleep(0)
 
     async def _join(self, beginning: _Beginning, part: Part, server: Server, resumption: Resumption) -> None:
         """See whether a connection's first events join on to what came before."""

@@ -9,11 +9,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 
+from jetstream_pipeline.events.messages import AT_ONCE, Messages
+from jetstream_pipeline.jetstream.intake import Intake
+
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _BUFFER_BYTES = 32 * 1024 * 1024
-_BATCH_MESSAGES = 20_000
-_WORTH_MESSAGES = 4_096
-"""Each batch has its price, however few its messages are."""
 _SILENCE_SEC = 20.0
 """Then a host is pinged."""
 _ANSWER_SEC = 15.0
@@ -32,22 +32,17 @@ class Declined(Exception):
 class Connection(ABC):
     """An open stream. `receive` hands over what has come; `ended` says why no more will.
 
-    A transport adds each message to `_messages` and its length to `_bytes`, calls `_wake` where `_waiting` is set, and
-    reads no further from `_limit` bytes on, until `_go_on` is called.
+    A transport adds messages to `_intake`, calls `_wake` where `_waiting` is set, and reads no further from `_limit`
+    bytes on, until `_go_on` is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, intake: Intake) -> None:
         self.subprotocol: str | None = None
         """What the host agreed to."""
         self.ended: str | None = None
         self.oversized = False
         """Whether it ended because a message was larger than we take."""
-        self._messages: list[bytes] = []
-        self._next: list[bytes] = []
-        """Messages older than those, the oldest one last."""
-        self._bytes = 0
-        """Of both."""
-        self._bytes_taken = 0
+        self._intake = intake
         self._limit = _BUFFER_BYTES
         self._waiting: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
@@ -55,17 +50,17 @@ class Connection(ABC):
 
     @property
     def bytes_received(self) -> int:
-        return self._bytes_taken + self._bytes
+        return self._intake.taken + self._intake.size
 
-    async def receive(self, timeout: float) -> list[bytes]:
-        """The messages that have come, in order; empty after `timeout` seconds of silence or at the end."""
-        if not (self._messages or self._next or self.ended is not None):
+    async def receive(self, timeout: float) -> Messages:
+        """The next messages that have come, in order; none after `timeout` seconds of silence or at the end."""
+        if not (self._intake.count or self.ended is not None):
             await self._arrival(timeout)
         await self._gathering()
         if self._failure is not None:
             raise self._failure
-        taken = self._take()
-        if self._bytes < self._limit:
+        taken = self._intake.take(AT_ONCE)
+        if self._intake.size < self._limit:
             self._go_on()
         return taken
 
@@ -113,10 +108,10 @@ class Connection(ABC):
             waiting.set_result(None)
 
     async def _gathering(self) -> None:
-        """While every turn of the loop brings more, until it is worth handing over."""
+        """While every turn of the loop brings more, until it is worth handing over: each batch has its price."""
         before = -1
-        while before < len(self._messages) < _WORTH_MESSAGES:
-            before = len(self._messages)
+        while before < self._intake.count < AT_ONCE:
+            before = self._intake.count
             await asyncio.sleep(0)
 
     async def _arrival(self, timeout: float) -> None:
@@ -129,30 +124,12 @@ class Connection(ABC):
         finally:
             self._waiting = None
 
-    def _take(self) -> list[bytes]:
-        """At most `_BATCH_MESSAGES`: all at once where they are no more, otherwise from the end of a turned list."""
-        if not self._next:
-            if len(self._messages) <= _BATCH_MESSAGES:
-                taken, self._messages = self._messages, []
-                self._bytes_taken += self._bytes
-                self._bytes = 0
-                return taken
-            self._next, self._messages = self._messages, []
-            self._next.reverse()
-        taken = self._next[-_BATCH_MESSAGES:]
-        del self._next[-_BATCH_MESSAGES:]
-        taken.reverse()
-        size = sum(map(len, taken))
-        self._bytes_taken += size
-        self._bytes -= size
-        return taken
-
     async def _watch(self) -> None:
         """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
         while self.ended is None:
             before = self.bytes_received
             await asyncio.sleep(_SILENCE_SEC)
-            if self.bytes_received != before or self._bytes >= self._limit:
+            if self.bytes_received != before or self._intake.size >= self._limit:
                 continue
             try:
                 async with asyncio.timeout(_ANSWER_SEC):

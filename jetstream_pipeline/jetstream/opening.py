@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from websockets.exceptions import WebSocketException
 
-from jetstream_pipeline.jetstream import transport_websockets
+from jetstream_pipeline.jetstream import transport_frames, transport_websockets
 from jetstream_pipeline.jetstream.connection import Connection, Declined
 from jetstream_pipeline.jetstream.errors import (
     Busy,
@@ -27,6 +27,7 @@ _OPEN_TIMEOUT_SEC = 10
 _REASON_CHARS = 300
 _NOT_OFFERED = (404, 405, 501)
 _COME_AGAIN = (429, 500, 502, 503, 504)
+_OPENERS = {Transport.FRAMES: transport_frames.opened, Transport.WEBSOCKETS: transport_websockets.opened}
 _V2_ERRORS = {"UnknownZstdDictionary": RetiredDictionary, "CursorTooOld": CursorTooOld}
 
 
@@ -49,18 +50,9 @@ async def connected(host: Host, request: Request, transport: Transport) -> Async
 async def _opened(request: Request, transport: Transport) -> Connection:
     try:
         async with asyncio.timeout(_OPEN_TIMEOUT_SEC):
-            return await _opener(transport)(request.url, request.subprotocol)
+            return await _OPENERS[transport](request.url, request.subprotocol)
     except TimeoutError as error:
         raise TimeoutError(str(error) or "timed out during opening handshake") from error
-
-
-def _opener(transport: Transport) -> Callable[[str, str | None], Awaitable[Connection]]:
-    if transport is Transport.WEBSOCKETS:
-        return transport_websockets.opened
-    # Only here, since picows need not be installed.
-    from jetstream_pipeline.jetstream import transport_picows
-
-    return transport_picows.opened
 
 
 @contextmanager

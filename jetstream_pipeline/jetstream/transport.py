@@ -1,36 +1,29 @@
-"""Which libraries can carry a websocket. How each does it belongs to `transport_picows` and `transport_websockets`."""
+"""In which ways a websocket can be read. How belongs to `transport_frames` and `transport_websockets`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from importlib.util import find_spec
 
 from jetstream_pipeline.errors import InvalidInput
 
 
 class Transport(StrEnum):
-    """The library that reads websockets: picows is the faster one, websockets the reference."""
+    """How websockets are read: their frames many at once, or message by message by the library websockets, which is the
+    reference."""
 
-    PICOWS = "picows"
+    FRAMES = "frames"
     WEBSOCKETS = "websockets"
 
     @classmethod
     def parse(cls, text: str) -> Transport:
-        """A transport that is installed; InvalidInput for any other text."""
+        """The transport of this name; InvalidInput for any other text."""
         try:
-            transport = cls(text.strip())
+            return cls(text.strip())
         except ValueError:
             raise InvalidInput(f"{text!r} is not a transport; write {' or '.join(cls)}") from None
-        if not transport.is_installed:
-            raise InvalidInput(f"{transport} is not installed; write {cls.WEBSOCKETS}, or install it")
-        return transport
-
-    @property
-    def is_installed(self) -> bool:
-        return find_spec(self.value) is not None
 
 
-DEFAULT = Transport.PICOWS if Transport.PICOWS.is_installed else Transport.WEBSOCKETS
+DEFAULT = Transport.FRAMES
 
 
 def default_transport() -> Transport:

@@ -1,23 +1,34 @@
-"""Connections over websockets: the reference, which can all that hosts, proxies and redirects ask for."""
+"""Connections over websockets: the reference, which takes message by message. How any connection over it is opened and
+ends."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Generic, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
+import websockets.asyncio.client
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
 from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection, Declined
+from jetstream_pipeline.jetstream.intake import Intake
 
 _CLOSE_TIMEOUT_SEC = 1
+
+Socket = TypeVar("Socket", bound=ClientConnection)
 
 
 async def opened(url: str, subprotocol: str | None) -> Connection:
     """An open connection. Declined, OSError, UnicodeError or WebSocketException where there is none to be had."""
+    return _MessageByMessage(await connect(url, subprotocol, ClientConnection))
+
+
+async def connect(url: str, subprotocol: str | None, kind: type[Socket]) -> Socket:
+    """What `opened` says of a connection, as websockets knows it."""
     try:
-        socket = await connect(
+        socket = await websockets.asyncio.client.connect(
             url,
             subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
             compression=None,
@@ -25,34 +36,32 @@ async def opened(url: str, subprotocol: str | None) -> Connection:
             open_timeout=None,
             close_timeout=_CLOSE_TIMEOUT_SEC,
             ping_interval=None,
+            create_connection=kind,
         )
     except InvalidStatus as error:
         raise Declined(error.response.status_code, bytes(error.response.body or b"")) from error
-    return _Websockets(socket)
+    assert isinstance(socket, kind)
+    return socket
 
 
-class _Websockets(Connection):
-    def __init__(self, socket: ClientConnection) -> None:
-        super().__init__()
+class Websockets(Connection, Generic[Socket]):
+    """A connection whose `_read` raises ConnectionClosed in the end."""
+
+    def __init__(self, socket: Socket, intake: Intake) -> None:
+        super().__init__(intake)
         self.subprotocol = socket.subprotocol
         self._socket = socket
-        self._room: asyncio.Future[None] | None = None
-        self._follow(self._read())
+        self._follow(self._read_all())
 
     async def send(self, text: str) -> None:
         await self._socket.send(text)
 
     async def _read(self) -> None:
+        raise NotImplementedError
+
+    async def _read_all(self) -> None:
         try:
-            while True:
-                data = await self._socket.recv(decode=False)
-                self._messages.append(data)
-                self._bytes += len(data)
-                if self._waiting is not None:
-                    self._wake()
-                if self._bytes >= self._limit:
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
+            await self._read()
         except ConnectionClosed as error:
             if error.sent and not error.rcvd_then_sent:
                 self.oversized = error.sent.code == CloseCode.MESSAGE_TOO_BIG
@@ -64,10 +73,25 @@ class _Websockets(Connection):
         except ConnectionClosed as error:
             self._end(str(error))
 
+    def _abort(self) -> None:
+        self._socket.transport.abort()
+
+
+class _MessageByMessage(Websockets[ClientConnection]):
+    def __init__(self, socket: ClientConnection) -> None:
+        super().__init__(socket, Intake())
+        self._room: asyncio.Future[None] | None = None
+
+    async def _read(self) -> None:
+        while True:
+            self._intake.add(await self._socket.recv(decode=False))
+            if self._waiting is not None:
+                self._wake()
+            if self._intake.size >= self._limit:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+
     def _go_on(self) -> None:
         room, self._room = self._room, None
         if room and not room.done():
             room.set_result(None)
-
-    def _abort(self) -> None:
-        self._socket.transport.abort()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jetstream_pipeline.events import decode as decoding
 from jetstream_pipeline.events.decode import decode, decode_each
+from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.sound import sound_events
 from jetstream_pipeline.events.wires import MAX_TIME_US, Wire
 from jetstream_pipeline.simulator import Network
@@ -81,7 +82,7 @@ def test_both_roads_make_the_same_of_every_message(wire: Wire, data: st.DataObje
     latest_us = data.draw(st.sampled_from([START_US + 30_000_000, MAX_TIME_US]))
     for batch in (messages, *([message] for message in messages)):
         slow = decode_each(batch, "host", latest_us, wire)
-        fast = sound_events(batch, "host", latest_us, wire)
+        fast = sound_events(Messages.of(batch), "host", latest_us, wire)
         if fast is not None:
             fast.validate(full=True)
             assert fast.equals(slow.events)
@@ -96,7 +97,7 @@ def test_what_is_not_sound_stays_where_it_was_among_the_others(wire: Wire, data:
     messages = data.draw(st.lists(changed(wire), max_size=40))
     at_once, alone = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_AT_ONCE", at_once)
+        patch.setattr(decoding, "AT_ONCE", at_once)
         patch.setattr(decoding, "_ALONE", alone)
         assert decode(messages, "host", wire=wire) == decode_each(messages, "host", wire=wire)
 
@@ -106,7 +107,7 @@ def test_everyday_events_take_the_fast_road(wire: Wire) -> None:
     messages = [event.message if wire is Wire.V1 else event.message_v2 for event in EVENTS if event.kind != "sync"]
     sound = [message for message in messages if b"\\ud83d" not in message]
     assert len(sound) > 5_000
-    events = sound_events(sound, "host", MAX_TIME_US, wire)
+    events = sound_events(Messages.of(sound), "host", MAX_TIME_US, wire)
     assert events is not None
     assert events.equals(decode_each(sound, "host", wire=wire).events)
 
@@ -114,14 +115,14 @@ def test_everyday_events_take_the_fast_road(wire: Wire) -> None:
 @pytest.mark.parametrize(("name", "wire"), [("v1_frames", Wire.V1), ("v2_frames", Wire.V2)])
 def test_a_servers_events_take_the_fast_road(name: str, wire: Wire) -> None:
     messages = reference(f"server/{name}.jsonl").read_bytes().splitlines()
-    events = sound_events(messages, "host", MAX_TIME_US, wire)
+    events = sound_events(Messages.of(messages), "host", MAX_TIME_US, wire)
     assert events is not None
     assert events.equals(decode_each(messages, "host", wire=wire).events)
 
 
 def test_a_real_hosts_events_take_the_fast_road() -> None:
     messages = reference("events/real-v1-window.jsonl").read_bytes().splitlines()
-    events = sound_events(messages, "host", MAX_TIME_US, Wire.V1)
+    events = sound_events(Messages.of(messages), "host", MAX_TIME_US, Wire.V1)
     assert events is not None
     assert events.equals(decode_each(messages, "host").events)
 
@@ -146,7 +147,7 @@ def test_a_value_that_another_one_follows_counts_as_it_does_alone(message: bytes
     changed_message = message.replace(old, new, 1)
     assert changed_message != message
     slow = decode_each([changed_message], "host", wire=Wire.V2)
-    fast = sound_events([changed_message], "host", MAX_TIME_US, Wire.V2)
+    fast = sound_events(Messages.of([changed_message]), "host", MAX_TIME_US, Wire.V2)
     assert fast is None or (fast.equals(slow.events) and not slow.rejected)
 
 
@@ -155,9 +156,9 @@ def test_messages_that_only_together_are_events_are_none(wire: Wire) -> None:
     event = SAMPLES[wire][0]
     cut = event.index(b',"', 20)
     batch = [event + event, event[: cut + 1], b"{" + event[cut + 1 :]]
-    assert sound_events(batch, "host", MAX_TIME_US, wire) is None
+    assert sound_events(Messages.of(batch), "host", MAX_TIME_US, wire) is None
     split = [event + event, b'{"did":"d","commit":', b'{"rev":"r"}}']
-    assert sound_events(split, "host", MAX_TIME_US, wire) is None
+    assert sound_events(Messages.of(split), "host", MAX_TIME_US, wire) is None
     assert len(decode(split, "host", wire=wire).rejected) == 3
 
 
@@ -165,5 +166,5 @@ def test_messages_that_only_together_are_events_are_none(wire: Wire) -> None:
 def test_an_event_is_a_message_of_its_own(messages: list[bytes]) -> None:
     event = SAMPLES[Wire.V1][0]
     batch = [message.replace(b"{A}", event) for message in messages]
-    assert sound_events(batch, "host", MAX_TIME_US, Wire.V1) is None
+    assert sound_events(Messages.of(batch), "host", MAX_TIME_US, Wire.V1) is None
     assert decode(batch, "host") == decode_each(batch, "host")

@@ -120,7 +120,7 @@ async def test_a_ping_is_answered(transport: Transport) -> None:
 async def test_what_is_more_than_a_batch_comes_in_several(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH_MESSAGES", 10)
+    monkeypatch.setattr(module, "AT_ONCE", 10)
     messages = [str(number).encode() for number in range(35)]
 
     async def script(peer: Peer) -> None:
@@ -140,12 +140,12 @@ async def test_what_is_more_than_a_batch_comes_in_several(
         assert all(len(batch) <= 10 for batch in batches)
         assert [message for batch in batches for message in batch] == [*messages, b"last"]
         assert connection.bytes_received == sum(map(len, messages)) + 4
-        assert connection._bytes == 0
+        assert connection._intake.size == 0
 
 
 async def test_silence_is_an_empty_batch(transport: Transport) -> None:
     async with reading(transport, sending()) as connection:
-        assert await connection.receive(0.01) == []
+        assert not await connection.receive(0.01)
         assert connection.ended is None
 
 
@@ -162,7 +162,7 @@ async def test_who_waits_is_woken_by_the_first_message(transport: Transport) -> 
         await asyncio.sleep(0.05)
         assert not waiting.done()
         go.set()
-        assert await waiting == [b"now"]
+        assert list(await waiting) == [b"now"]
 
 
 async def test_a_host_that_is_faster_than_its_reader_waits(
@@ -182,11 +182,11 @@ async def test_a_host_that_is_faster_than_its_reader_waits(
 
     async with reading(transport, saying(script)) as connection:
         before = -1
-        while before < sent or connection._bytes < MIB:
+        while before < sent or connection._intake.size < MIB:
             before = sent
             await asyncio.sleep(0.5)
         assert 0 < sent < total / 2
-        assert connection._bytes < 8 * MIB
+        assert connection._intake.size < 8 * MIB
         monkeypatch.setattr(module, "_SILENCE_SEC", 0.05)
         monkeypatch.setattr(module, "_ANSWER_SEC", 0.05)
         watching = asyncio.create_task(connection._watch())
@@ -368,10 +368,8 @@ async def test_a_mistake_of_ours_is_raised_to_whoever_receives(
     def mistaken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a mistake")
 
-    if transport is Transport.PICOWS:
-        from jetstream_pipeline.jetstream.transport_picows import _Picows
-
-        monkeypatch.setattr(_Picows, "_take_in", mistaken)
+    if transport is Transport.FRAMES:
+        monkeypatch.setattr(ClientConnection, "process_event", mistaken)
     else:
         monkeypatch.setattr(ClientConnection, "recv", mistaken)
     async with reading(transport, sending(frame(TEXT, b"begun", fin=False))) as connection:

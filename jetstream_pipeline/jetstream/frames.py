@@ -1,0 +1,84 @@
+"""Whole messages found in what a server sends: plain frames of RFC 6455, many at once. What any other frame means is
+the transport's to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jetstream_pipeline.events.messages import BLANK, Messages
+
+_PLAIN = (0x81, 0x82)
+"""A text or a binary frame that is a whole message: nothing reserved is set."""
+_SHORT, _LONG = 126, 127
+"""What stands for a length of two bytes, and of eight."""
+_WORTH_BYTES = 8_192
+"""From here on frames are sought all at once."""
+
+
+class Header(NamedTuple):
+    """The beginning of a frame: its first byte, where its payload begins, and how long that is; None where a mask,
+    which no server may use, makes that senseless."""
+
+    kind: int
+    start: int
+    length: int | None
+
+    @property
+    def is_plain(self) -> bool:
+        return self.kind in _PLAIN and self.length is not None
+
+
+def header(octets: memoryview, at: int, end: int) -> Header | None:
+    """The header at `at`; None where it is not all there."""
+    if end - at < 2:
+        return None
+    kind, length = octets[at], octets[at + 1]
+    if length > _LONG:
+        return Header(kind, at + 2, None)
+    size = {_SHORT: 2, _LONG: 8}.get(length, 0)
+    if end - at < 2 + size:
+        return None
+    if size:
+        length = int.from_bytes(octets[at + 2 : at + 2 + size], "big")
+    return Header(kind, at + 2 + size, length)
+
+
+def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) -> Iterator[Messages]:
+    """The whole plain frames from `at` on, as far as nothing else comes; none of more than `most` bytes. `octets`,
+    the same memory, is changed: there are line breaks where the headers were."""
+    if end - at >= _WORTH_BYTES:
+        starts, ends = _chain(memory, at, end)
+        if len(starts):
+            for place in range(1, 5):
+                memory[starts - place] = BLANK
+            at = int(ends[-1])
+            yield Messages(memory, starts, ends)
+    starts_left, ends_left = [], []
+    while (found := header(octets, at, end)) and found.is_plain and found.length is not None:
+        if found.length > most or found.start + found.length > end:
+            break
+        octets[at : found.start] = bytes((BLANK,)) * (found.start - at)
+        at = found.start + found.length
+        starts_left.append(found.start)
+        ends_left.append(at)
+    if starts_left:
+        yield Messages(memory, np.array(starts_left), np.array(ends_left))
+
+
+def _chain(memory: np.ndarray, at: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Payloads of frames with lengths of two bytes, each of which begins where the one before it ends: whatever looks
+    like a header elsewhere ends the chain."""
+    places = np.flatnonzero(memory[at + 1 : end - 2] == _SHORT) + at
+    kinds = memory[places]
+    places = places[(kinds == _PLAIN[0]) | (kinds == _PLAIN[1])]
+    starts = places + 4
+    ends = starts + (memory[places + 2].astype(np.int64) << 8) + memory[places + 3]
+    follows = np.empty(len(places), bool)
+    follows[:1] = places[:1] == at
+    np.equal(places[1:], ends[:-1], out=follows[1:])
+    follows &= ends <= end
+    number = len(follows) if follows.all() else int(follows.argmin())
+    return starts[:number], ends[:number]
