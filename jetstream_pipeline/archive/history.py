@@ -41,25 +41,34 @@ class History:
         self.host = host
         self._subscription = subscription
         self._access = access
-        self.begins_us: int | None = None
-        """When the host witnessed the first event of its archive (unix microseconds); known before the first part."""
+        self._listed: Sequence[ListedSegment] = ()
         self.read: Stretch | None = None
         """What was read so far."""
 
+    @property
+    def begins_us(self) -> int | None:
+        """When the host witnessed the first event of its archive (unix microseconds); None where it has none, or before
+        it was looked at."""
+        return self._listed[0].min_witnessed_us if self._listed else None
+
+    async def look(self) -> int | None:
+        """See what is sealed by now; `begins_us`. ArchiveError where the archive cannot be read."""
+        async with Archive(self.host, self._access.token_text) as archive:
+            self._listed = await archive.segments()
+        return self.begins_us
+
     async def parts(self, cursor: int, until_us: int | None) -> AsyncGenerator[Part, None]:
-        """The events from `cursor` on (unix microseconds, or a sequence number of the host), as far as they are sealed.
+        """The events from `cursor` on (unix microseconds, or a sequence number of the host), as far as they were sealed
+        at the last `look`.
 
         With `until_us` it ends a little later than that, with events that the subscription would not let through:
         they show that the stream has passed it. ArchiveError where the archive cannot be read.
         """
+        listed = self._listed
+        chosen = _chosen(listed, cursor, until_us)
+        if not chosen:
+            return
         async with Archive(self.host, self._access.token_text) as archive:
-            listed = await archive.segments()
-            if not listed:
-                return
-            self.begins_us = listed[0].min_witnessed_us
-            chosen = _chosen(listed, cursor, until_us)
-            if not chosen:
-                return
             first, last = chosen[0], chosen[-1]
             is_time = cursor >= FIRST_TIME_CURSOR
             after = max(first.min_seq, 0 if is_time else cursor) - 1

@@ -19,7 +19,7 @@ from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Rejected, decode
 from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import ARCHIVE
-from jetstream_pipeline.jetstream.archives import Archives
+from jetstream_pipeline.jetstream.archives import Archives, reach_us
 from jetstream_pipeline.jetstream.errors import (
     CursorTooOld,
     Gap,
@@ -112,7 +112,7 @@ class StreamClient:
         options = replace(self.options, passing_us=self.span.to_us) if self.span else self.options
         servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
         self._turns = Turns(servers, self.persistent)
-        self.archives = Archives(self.hosts, self.subscription, self.options.archive, self._end)
+        self.archives = Archives(self.hosts, self.subscription, self.options.archive, self._end, self._join_archive)
         self._latest_us = 0
         self._progress = 0
         self._silence = 0.0
@@ -173,20 +173,29 @@ class StreamClient:
     async def _read_archives(self, resumption: Resumption) -> AsyncGenerator[Batch, None]:
         """What is new in the first archive that has something from where the stream stands."""
         known_rejected = resumption.recent.rejected()
-        async with aclosing(self.archives.parts(resumption, self.span.to_us if self.span else None)) as parts:
+        until_us = self.span.to_us if self.span else None
+        async with aclosing(self.archives.parts(resumption, until_us, self._streams_begin_us())) as parts:
             async for host, part in parts:
-                if self.span and self.archives.begins and not resumption.begun:
-                    self._tell_beginning(self.archives.begins, self.span)
                 self._turns.excused = None
                 self._turns.prefer(host)
                 yield Batch(self._new(part, host, resumption, known_rejected), host.name, ARCHIVE, self._silence)
 
-    def _tell_beginning(self, begins: Gap, span: Span) -> None:
-        """Whether the archive that the stream begins with reaches back to what is to be shown."""
-        if begins.begins_us < span.from_us:
+    def _streams_begin_us(self) -> int | None:
+        """From when on hosts' streams have what is asked for, in unix microseconds; None where that is yet to be
+        seen."""
+        if self._turns.excused:
+            return self._turns.begins_us
+        return None if self.span else reach_us()
+
+    def _join_archive(self, begins: Gap, begun: bool) -> None:
+        """See whether an archive reaches back to what is to be shown, or joins on to what came before."""
+        is_late = begins.begins_us > begins.asked_us
+        if self.span and not begun and begins.begins_us < self.span.from_us:
             self.shown = f"{begins.host}'s archive begins at {from_us(begins.begins_us):%Y-%m-%d %H:%M:%S} UTC"
-        elif begins not in self.gaps:
+        elif self.span and is_late:
             self.gaps.append(begins)
+        elif is_late:
+            self._note(str(begins))
 
     async def _read(self, server: Server, resumption: Resumption) -> AsyncGenerator[Batch, None]:
         """What is new on one connection, until it ends."""

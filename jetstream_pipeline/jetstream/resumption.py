@@ -48,6 +48,7 @@ class Resumption:
         self._serving: Host | None = None
         self._numbers: _Numbers | None = None
         self._restored = False
+        self._reached_us = 0
         self.recent = Recent(2 * skew_us + REWIND_US)
 
     def restore(self, events: Iterable[pa.RecordBatch], rejected: Sequence[bytes]) -> None:
@@ -73,14 +74,22 @@ class Resumption:
             return self._asked
         if self._numbers and host == self._serving:
             return max(self._numbers.last - _REWIND_SEQS, self._numbers.first)
+        position = max(self.recent.position, self._reached_us)
         if host == self._serving:
-            return max(self.recent.position - REWIND_US, self._floor_us or 0)
-        return max(self.recent.position - self._skew_us, self._floor_us or 0 if self._restored else 0)
+            return max(position - REWIND_US, self._floor_us or 0)
+        return max(position - self._skew_us, self._floor_us or 0 if self._restored else 0)
 
     def live_since(self, time_us: int) -> None:
         """A stream from the live tip that ends before anything came goes on from this time."""
         if self._asked is None:
             self._asked = time_us
+
+    def reached(self, host: Host, time_us: int) -> None:
+        """`host` was read up to this time (unix microseconds), however little of that the filter let through."""
+        self._serving, self._reached_us = host, time_us
+        if time_us - self.recent.position > REWIND_US:
+            # Its last number may lie further back than its stream reaches.
+            self._numbers = None
 
     def opening(self, cursor: int | None) -> Opening:
         return Opening(cursor, self.recent if self.begun else None)

@@ -30,6 +30,8 @@ class Turns:
         self._missing: dict[Server, HistoryMissing] = {}
         self.excused: Server | None = None
         """The host whose missing history is taken as it is, since nobody has more."""
+        self.begins_us = 0
+        """When that history begins, in unix microseconds."""
 
     @property
     def current(self) -> Server:
@@ -74,6 +76,7 @@ class Turns:
     def _excuse(self) -> None:
         """Go on with the host that has most, since nobody has all."""
         self.excused = min(self._missing, key=lambda server: self._missing[server].gap.begins_us)
+        self.begins_us = self._missing[self.excused].gap.begins_us
         self._turn = self._servers.index(self.excused)
         self._missing.clear()
         self._failures = 0

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from jetstream_pipeline.archive.access import Access
 from jetstream_pipeline.archive.errors import ArchiveError
 from jetstream_pipeline.connector.connector import JetstreamConnector
+from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.jetstream.client import Span, StreamClient
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Options
@@ -45,9 +46,15 @@ def archiving(window: Window, *, ago: timedelta = 2 * HOUR / 3, **more: Any) -> 
     return Simulator(NETWORK, clock=lambda: (window.end + ago).timestamp(), **settings)
 
 
+class Nowhere:
+    """A host that is down."""
+
+    address = "ws://127.0.0.1:9"
+
+
 def replayed(
     data: DataDirectory,
-    hosts: Sequence[Simulator],
+    hosts: Sequence[Simulator | Nowhere],
     window: Window = OLD,
     subscription: Subscription = FILTERS[0],
     token: str | None = None,
@@ -145,6 +152,52 @@ def test_without_a_token_a_closed_archive_is_told_and_passed_over(tmp_path: Path
         assert summary.state is WindowState.COMPLETE
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"open-sesame" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Nowhere(),
+        archiving(OLD, faults=Faults(lists=(Refuse(400),))),
+        archiving(OLD, faults=Faults(downloads=(None, None, *(Refuse(503, retry_after=0),) * 50)), segment_minutes=10),
+        archiving(OLD, archive_since=OLD.end + HOUR),
+        archiving(OLD, archive_since=OLD.start + HOUR / 2),
+    ],
+    ids=["down", "refuses", "fails on the way", "begins later", "begins within"],
+)
+def test_an_archive_that_fails_or_begins_too_late_is_passed_over(
+    data: DataDirectory, host: Simulator, first: Simulator | Nowhere, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetstream_pipeline.archive.tries._FIRST_PAUSE_SEC", 0.01)
+    if isinstance(first, Simulator):
+        stack.enter_context(running(first))
+    summary = replayed(data, [first, host])
+    assert summary.state is WindowState.COMPLETE
+    assert summary.proof.archived[-1].host == Host.parse(host.address).name
+    assert stored(data.root, OLD) == enumerated()
+
+
+def test_an_archive_that_fails_is_an_error_where_no_stream_has_the_window(data: DataDirectory) -> None:
+    refused = Faults(lists=(Refuse(400),) * 10)
+    with running(archiving(OLD, faults=refused)) as simulator, pytest.raises(PipelineError, match="answered 400"):
+        replayed(data, [simulator])
+    with running(archiving(OLD, faults=refused, lookback=10 * HOUR)) as simulator:
+        assert replayed(data, [simulator]).state is WindowState.COMPLETE
+
+
+@pytest.mark.parametrize("minutes", [0, 5], ids=["nothing", "its beginning"])
+def test_a_filter_that_lets_little_through_is_gone_on_with_where_the_archive_ends(
+    data: DataDirectory, minutes: int
+) -> None:
+    """However long ago the last event was, the stream need not have it."""
+    last = {row[2]: row[1] for row in enumerated()}
+    early = [did for did, time_us in last.items() if time_us < OLD.start_us + minutes * 60_000_000]
+    did = early[0] if early else "did:plc:nobody"
+    with running(archiving(OLD, ago=timedelta(minutes=15), segment_minutes=50)) as simulator:
+        summary = replayed(data, [simulator], subscription=Subscription(dids=(did,)))
+    assert (summary.state, summary.proof.clamps) == (WindowState.COMPLETE, ())
+    assert summary.proof.archived
+    assert stored(data.root, OLD) == [row for row in enumerated() if row[2] == did]
 
 
 @pytest.mark.parametrize(
