@@ -8,15 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from jetstream_pipeline.archive.client_errors import BadAnswer
+from jetstream_pipeline.events.wires import MAX_TIME_US
 
 LIST_LIMIT = 1_000
 MAX_SEGMENT_BYTES = 2 * 1024**3
 """Several times what a server seals."""
 _MAX_BLOCKS = 1_000_000
 _INT64 = 2**63 - 1
+_MIN_TIME_US = -62_135_596_800_000_000
+"""The year 1: what lies further away is no date."""
 
 _Seq = Annotated[int, Field(ge=0, le=_INT64)]
-_Time = Annotated[int, Field(ge=-_INT64 - 1, le=_INT64)]
+_Time = Annotated[int, Field(ge=_MIN_TIME_US, le=MAX_TIME_US)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 _Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 

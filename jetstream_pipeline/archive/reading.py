@@ -69,12 +69,12 @@ class Reading:
                     raise
 
     async def last_block(self, through: int) -> AsyncGenerator[Part, None]:
-        """What was witnessed after `from_us` in the block that ends with a sequence number, whatever it is about."""
+        """The events after `from_us` in the block that ends with a sequence number, whatever they are about."""
         plan = await self._archive.plan(Subscription(), through - 1, through)
         wanted = partial(_later, self._from_us)
         async with aclosing(self._planned(plan.units, lambda: wanted)) as parts:
             async for part in parts:
-                yield part
+                yield Part(part.events)
 
     async def _planned(self, units: Sequence[Unit], wanted: Callable[[], Wanted]) -> AsyncGenerator[Part, None]:
         downloading = fetched(

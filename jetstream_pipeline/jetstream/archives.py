@@ -92,6 +92,8 @@ class Archives:
 
     async def _next(self, resumption: Resumption, else_us: int | None) -> History | None:
         """The first one that reaches back to where the stream stands, or the one that comes closest to that."""
+        if resumption.is_of_one_host:
+            del self._left[1:]
         late: dict[History, int] = {}
         for history in self._left.copy():
             cursor = resumption.cursor(history.host)
@@ -109,6 +111,8 @@ class Archives:
             elif else_us is not None and begins_us < else_us:
                 late[history] = begins_us
         if not late:
+            if else_us is not None:
+                self._left.clear()
             return None
         earliest = min(late, key=lambda history: late[history])
         self._left.remove(earliest)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jetstream_pipeline.events.decode import CLOCK_SLACK_US, Rejected, decode
 from jetstream_pipeline.events.identity import digests
 from jetstream_pipeline.events.parts import Part
-from jetstream_pipeline.events.wires import ARCHIVE
+from jetstream_pipeline.events.wires import ARCHIVE, Wire
 from jetstream_pipeline.jetstream.archives import Archives, reach_us
 from jetstream_pipeline.jetstream.errors import (
     CursorTooOld,
@@ -31,7 +31,14 @@ from jetstream_pipeline.jetstream.errors import (
 )
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.joint import Joint
-from jetstream_pipeline.jetstream.resumption import HOST_SKEW_US, REWIND_US, Opening, OtherNumbers, Resumption
+from jetstream_pipeline.jetstream.resumption import (
+    FIRST_TIME_CURSOR,
+    HOST_SKEW_US,
+    REWIND_US,
+    Opening,
+    OtherNumbers,
+    Resumption,
+)
 from jetstream_pipeline.jetstream.server import Options, Server
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.turns import Turns
@@ -113,6 +120,8 @@ class StreamClient:
         servers = [Server(host, self.subscription, options, self._note) for host in self.hosts]
         self._turns = Turns(servers, self.persistent)
         self.archives = Archives(self.hosts, self.subscription, self.options.archive, self._end, self._join_archive)
+        self._clamped_us: int | None = None
+        """When a stream begins that no longer has what it was asked for, until archives were asked for that."""
         self._latest_us = 0
         self._progress = 0
         self._silence = 0.0
@@ -126,10 +135,12 @@ class StreamClient:
         """
         resumption = resumption or Resumption(cursor, self.skew_us)
         while True:
-            if self._turns.excused or self.archives.are_due(resumption.cursor(self._turns.current.host)):
+            cursor = resumption.cursor(self._turns.current.host)
+            if self._turns.excused or self._clamped_us or self.archives.are_due(cursor):
                 async with aclosing(self._read_archives(resumption)) as older:
                     async for batch in older:
                         yield batch
+                self._clamped_us = None
             server, progress = self._turns.current, self._progress
             try:
                 async with aclosing(self._read(server, resumption)) as reading:
@@ -153,6 +164,10 @@ class StreamClient:
                 return resumption.distrust_numbers()
             case CursorTooOld() if resumption.begun:
                 return resumption.distrust_numbers()
+            case CursorTooOld() if self.archives.are_left:
+                self._clamped_us = _now_us()
+            case HistoryMissing() if not self.span:
+                self._clamped_us = error.gap.begins_us
             case CursorTooOld():
                 server.refused = Refused(f"{error}; begin at a later cursor, or at a time")
                 return False
@@ -178,14 +193,17 @@ class StreamClient:
             async for host, part in parts:
                 self._turns.excused = None
                 self._turns.prefer(host)
-                yield Batch(self._new(part, host, resumption, known_rejected), host.name, ARCHIVE, self._silence)
+                new = self._new(part, host, resumption, known_rejected)
+                # A plan that is made again brings the same rows again.
+                known_rejected.update(digests(new.rejected))
+                yield Batch(new, host.name, ARCHIVE, self._silence)
 
     def _streams_begin_us(self) -> int | None:
         """From when on hosts' streams have what is asked for, in unix microseconds; None where that is yet to be
         seen."""
         if self._turns.excused:
             return self._turns.begins_us
-        return None if self.span else reach_us()
+        return None if self.span else self._clamped_us or reach_us()
 
     def _join_archive(self, begins: Gap, begun: bool) -> None:
         """See whether an archive reaches back to what is to be shown, or joins on to what came before."""
@@ -244,7 +262,11 @@ class StreamClient:
 
     def _beginning(self, server: Server, resumption: Resumption, cursor: int | None) -> _Beginning:
         recent = resumption.recent if resumption.begun else None
-        joint = Joint(server, cursor, recent, self.span.from_us) if self.span else None
+        joint = None
+        if self.span:
+            joint = Joint(server, cursor, recent, self.span.from_us)
+        elif cursor is not None and cursor >= FIRST_TIME_CURSOR and server.wire is Wire.V2 and self.archives.are_left:
+            joint = Joint(server, cursor, recent, cursor)
         return _Beginning(resumption.opening(cursor), joint, resumption.recent.rejected())
 
     async def _decoded(

@@ -81,7 +81,7 @@ class _Kept:
 
 def _events(message: bytes, host: str, wire: str, latest_us: int) -> pa.RecordBatch:
     if wire == ARCHIVE:
-        return decode_rows(message, host, "quarantine").events
+        return decode_rows(message, host, "quarantine", latest_us=latest_us).events
     return decode([message], host, latest_us, Wire(wire)).events
 
 

@@ -222,6 +222,17 @@ def test_a_plan_that_cannot_be_is_told_in_one_line(server: Server, unit: dict[st
     assert said in failure(server, lambda archive: archive.plan(ALL), BadAnswer)
 
 
+LISTED = Segment.made_up(0).bounds | {"sizeBytes": 1, "eventCount": 1, "minWitnessedAt": 0, "maxWitnessedAt": 0}
+
+
+@pytest.mark.parametrize("time", [{"minWitnessedAt": -(2**62)}, {"maxWitnessedAt": 253_402_300_800_000_000}])
+def test_a_time_that_is_no_date_is_told_in_one_line(server: Server, time: dict[str, int]) -> None:
+    server.faults = [Fault("listSegments", body=json.dumps({"segments": [LISTED | time]}).encode())]
+    assert f"segments.0.{next(iter(time))}" in failure(server, Archive.segments, BadAnswer)
+    server.faults = [Fault("listSegments", body=json.dumps({"segments": [LISTED | {"minWitnessedAt": -1}]}).encode())]
+    assert len(ask(server, Archive.segments)) == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"segments":', b"\xff"])
 def test_an_answer_that_is_none_is_told_in_one_line(server: Server, body: bytes) -> None:
     server.faults = [Fault("listSegments", body=body)]

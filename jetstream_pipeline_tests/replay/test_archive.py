@@ -263,6 +263,40 @@ def test_the_connector_begins_with_the_archive(data: DataDirectory, host: Simula
     assert abs(statistics.records_stored - len(expected)) <= 3
 
 
+@pytest.mark.parametrize("by", ["time", "number"])
+def test_a_connector_without_an_end_begins_with_the_archive_where_the_stream_no_longer_reaches(
+    data: DataDirectory, by: str
+) -> None:
+    wanted = [event for event, _ in zip(NETWORK.events(RECENT.start_us, RECENT.end_us), range(3_000), strict=False)]
+    cursor = RECENT.start if by == "time" else wanted[0].seq
+    with running(archiving(RECENT)) as simulator:
+        connector = JetstreamConnector("queue", data_dir=data.root)
+        asyncio.run(connector.listen_until_count(simulator.address, (), 2_000, 60, cursor))
+        statistics = asyncio.run(connector.listen_until_count(simulator.address, (), 1_000, 60, resume=True))
+    assert statistics.target_reached
+    assert statistics.latest_cursor == wanted[-1].time_us
+
+
+def test_one_without_an_archive_goes_on_with_what_the_stream_has(data: DataDirectory) -> None:
+    young, notes = archiving(RECENT, archive_since=RECENT.end + 3 * HOUR), list[str]()
+    for number, simulator in enumerate((archiving(RECENT, archive_since=None), young)):
+        with running(simulator):
+            connector = JetstreamConnector(f"queue{number}", data_dir=data.root)
+            statistics = asyncio.run(
+                connector.listen_until_count(
+                    simulator.address,
+                    (),
+                    100,
+                    60,
+                    RECENT.start,
+                    on_progress=lambda progress: notes.append(progress.note or ""),
+                )
+            )
+        assert statistics.target_reached
+        assert any("sends nothing from" in note for note in notes)
+        notes.clear()
+
+
 def test_a_day_of_the_archive_is_the_networks_day(data: DataDirectory) -> None:
     network = Network(seed=9, rate=1)
     start = datetime(2026, 7, 1, tzinfo=UTC)

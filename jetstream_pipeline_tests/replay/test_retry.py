@@ -6,15 +6,19 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from jetstream_pipeline.archive.access import Access
+from jetstream_pipeline.archive.block import Block, decode_rows
 from jetstream_pipeline.cli.quarantine import retry as command
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events import decode as decoding
 from jetstream_pipeline.events.wires import Fields, Wire, read_v1
+from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay import retry as retrying
 from jetstream_pipeline.replay import seams
@@ -27,13 +31,18 @@ from jetstream_pipeline.storage.quarantine import Unreadable, keep, quarantined,
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import WindowSummary, read_summary
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.window import Window, to_us
+from jetstream_pipeline_tests.archive.rows import archiving
+from jetstream_pipeline_tests.archive.segments import CREATE, Row
 from jetstream_pipeline_tests.hostile import identity, sending, serving
 from jetstream_pipeline_tests.windows import rows_of
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 HOUR = timedelta(hours=1)
 SECOND = 1_000_000
+ARCHIVED = Window.hour(datetime(2026, 7, 4, 12, tzinfo=UTC))
+_KIND_AT = 28
+"""In the content of a block of one row: after the number of rows, and three numbers of eight bytes."""
 
 
 def moments(window: Window) -> range:
@@ -225,6 +234,53 @@ def test_how_far_into_it_is_for_the_setting_to_say(
 def among(window: Window, time_us: int, message: str) -> list[str]:
     messages = [(time, of_today(time)) for time in moments(window)]
     return [text for _, text in sorted([*messages, (time_us, message)])]
+
+
+def row(number: int, **fields: Any) -> Row:
+    name = b"3k%010d" % number
+    moment = {"seq": number, "witnessed_us": ARCHIVED.start_us + (number - 100) * 10 * SECOND}
+    return Row(**moment | {"did": b"did:plc:a%d" % (number % 7), "rkey": name, "rev": name} | fields)
+
+
+@pytest.fixture
+def of_archive(tmp_path: Path) -> DataDirectory:
+    """A window from an archive, with a row of tomorrow's kind and one of tomorrow's time."""
+    data = DataDirectory(tmp_path)
+    strange = {200: row(200, kind=9), 300: row(300, witnessed_us=to_us(datetime.now(UTC)) + 86_400 * SECOND)}
+    with archiving([strange.get(number) or row(number) for number in range(1, 600)]) as server:
+        options = Options(archive=Access(data.archive))
+        summary = replay_window("network", Subscription(), ARCHIVED, hosts=[server.host], data=data, options=options)
+    assert (summary.state, summary.events, summary.quarantined) == ("complete", 358, 2)
+    return data
+
+
+def test_rows_of_an_archive_stay_as_long_as_they_are_no_events(of_archive: DataDirectory) -> None:
+    (retried,) = retry(of_archive, "network")
+    assert (retried.messages, retried.understood, retried.added, retried.note) == (2, 0, 0, None)
+
+
+def test_rows_of_an_archive_go_into_their_window(of_archive: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_later(content: bytes, *arguments: Any, **more: Any) -> Block:
+        return decode_rows(content[:_KIND_AT] + bytes([CREATE]) + content[_KIND_AT + 1 :], *arguments, **more)
+
+    monkeypatch.setattr(retrying, "decode_rows", read_later)
+    (retried,) = retry(of_archive, "network")
+    assert (retried.window, retried.messages, retried.understood, retried.added) == (ARCHIVED, 2, 1, 1)
+    seqs = rows_of(of_archive.lake.events_path("network", ARCHIVED), ["seq"])["seq"].to_pylist()
+    assert seqs == [number for number in range(100, 460) if number != 300]
+    assert [one.understood for one in retry(of_archive, "network")] == [0]
+
+
+def test_a_damaged_row_of_an_archive_is_told(of_archive: DataDirectory) -> None:
+    path = of_archive.quarantine_path("network", ARCHIVED)
+    kept = read(path)
+    cut = [message[:-1] for message in kept["message"].to_pylist()]
+    place = kept.column_names.index("message")
+    quarantine.rewrite(path, kept.set_column(place, kept.schema.field(place), [cut]))
+    (retried,) = retry(of_archive, "network")
+    assert (retried.messages, retried.understood) == (2, 0)
+    assert retried.note
+    assert len(read(path)) == 2
 
 
 def test_a_queues_messages_go_into_the_queue_once(tmp_path: Path) -> None:
