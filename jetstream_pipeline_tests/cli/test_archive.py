@@ -1,13 +1,17 @@
-"""What is told of a segment, and of what is none."""
+"""What is told of an archive, of a segment, and of what is none."""
 
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from jetstream_pipeline.archive.errors import DamagedSegment, UnsealedSegment
 from jetstream_pipeline.cli.main import cli, main
+from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline_tests.archive.segments import (
     DELETE,
     IDENTITY,
@@ -120,3 +124,149 @@ def test_what_a_real_server_sealed_is_told(name: str) -> None:
     assert inspect(path).exit_code == 0
     lines = inspect(path, "-f", "ndjson").stdout.splitlines()
     assert len(lines) == {"seg_0000000000.jss": 1347, "real-repo.jss": 23}.get(name, 249)
+
+
+NETWORK = Network(seed=6, rate=4)
+SINCE = datetime(2026, 7, 4, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Simulator]:
+    """An archive of two segments, which wants a token for its plans."""
+    simulator = Simulator(
+        NETWORK,
+        clock=(SINCE + timedelta(minutes=11)).timestamp,
+        archive_since=SINCE,
+        segment_minutes=5,
+        block_events=100,
+        api_token="open-sesame",
+    )
+    with running(simulator):
+        yield simulator
+
+
+def ask(host: Simulator | str, *words: str, token: str = "open-sesame") -> Result:
+    name = host if isinstance(host, str) else host.address
+    return CliRunner().invoke(cli, ["archive", *words, "-i", name], env={"JETSTREAM_API_TOKEN": token})
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def cells(result: Result) -> list[list[str]]:
+    assert result.exit_code == 0, result.output
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
+
+
+def test_segments_are_listed(host: Simulator) -> None:
+    segments = objects(ask(host, "list", "--format", "ndjson", token=""))
+    assert [one["name"] for one in segments] == ["seg_0000000000.jss", "seg_0000000001.jss"]
+    events = list(host.archived_events(0, 2**62))
+    assert (segments[0]["min_seq"], segments[1]["max_seq"]) == (events[0].seq, events[-1].seq)
+    assert sum(one["event_count"] for one in segments) == len(events)
+    result = ask(host, "list")
+    assert f": 2 segments, {len(events):,} events, " in result.stdout
+    for one, row in zip(segments, cells(result), strict=True):
+        assert row[:2] == [one["name"], one["checksum"]]
+        assert row[4:] == [
+            str(one["min_seq"]),
+            str(one["max_seq"]),
+            f"{one['event_count']:,}",
+            f"{one['size_bytes']:,}",
+        ]
+        assert row[2].startswith("2026-07-04 12:0")
+
+
+def test_a_plan_names_what_would_be_downloaded(host: Simulator) -> None:
+    segments = objects(ask(host, "list", "-f", "ndjson"))
+    whole = objects(ask(host, "plan", "-f", "ndjson"))
+    assert [(one["name"], one["checksum"], one["blocks"]) for one in whole] == [
+        (one["name"], one["checksum"], None) for one in segments
+    ]
+    events = list(host.archived_events(0, 2**62))
+    (did,) = {event.did for event in events[:1]}
+    (narrow, *_) = objects(ask(host, "plan", "-d", did, "-f", "ndjson"))
+    assert narrow["blocks"][0] == 0
+    assert len(narrow["blocks"]) < len(events) / 200 / 2
+    assert objects(ask(host, "plan", "-c", "com.nobody.has.this", "--kinds", "commit", "-f", "ndjson")) == []
+    accounts = objects(ask(host, "plan", "--kinds", "account", "-f", "ndjson"))
+    assert 0 < sum(len(one["blocks"] or ()) for one in accounts) < len(events) / 100
+
+
+def test_a_plan_is_for_the_numbers_that_were_asked_for(host: Simulator) -> None:
+    first, second = objects(ask(host, "list", "-f", "ndjson"))
+    (later,) = objects(ask(host, "plan", "--after", str(first["max_seq"]), "-f", "ndjson"))
+    assert later["name"] == second["name"]
+    (earlier,) = objects(ask(host, "plan", "--before", str(first["min_seq"] + 1), "-f", "ndjson"))
+    assert (earlier["name"], earlier["blocks"]) == (first["name"], [0])
+    assert objects(ask(host, "plan", "--after", str(second["max_seq"]), "-f", "ndjson")) == []
+
+
+def test_people_get_a_plan_as_a_table(host: Simulator) -> None:
+    first, second = objects(ask(host, "list", "-f", "ndjson"))
+    result = ask(host, "plan", "--before", str(first["min_seq"] + 1))
+    assert f": 1 segments, sealed to {first['min_seq'] + 1}" in result.stdout
+    seqs = [str(first["min_seq"]), str(first["max_seq"])]
+    assert cells(result) == [[first["name"], first["checksum"], *seqs, "0"]]
+    *_, last = cells(ask(host, "plan"))
+    assert (last[0], last[-1]) == (second["name"], "all")
+
+
+def test_an_archive_of_nothing_yet_is_empty() -> None:
+    with running(Simulator(NETWORK, clock=SINCE.timestamp, archive_since=SINCE)) as simulator:
+        assert objects(ask(simulator, "list", "-f", "ndjson")) == []
+        assert ": 0 segments, 0 events, 0.0 MB" in ask(simulator, "list").stdout
+        assert objects(ask(simulator, "plan", "-f", "ndjson")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "token", "told"),
+    [
+        (["plan"], "", "set JETSTREAM_API_TOKEN"),
+        (["plan"], "wrong-secret", "set another JETSTREAM_API_TOKEN"),
+        (["plan", "--after", "7", "--before", "7"], "open-sesame", "--before 7 is not after --after 7"),
+        (["plan", "-c", "posts"], "open-sesame", "'posts' is not a collection"),
+        (["plan", "-d", "alice"], "open-sesame", "'alice' is not a DID"),
+        (["plan", "--after", "-1"], "open-sesame", "--after"),
+        (["list", "-i", "http://nowhere"], "", "nowhere"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_line_and_exit_code_2(
+    words: list[str],
+    token: str,
+    told: str,
+    host: Simulator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = complaint(["-i", host.address], words, token, capsys, monkeypatch)
+    assert told in said
+    assert not token or token not in said
+
+
+def test_a_host_without_an_archive_is_a_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Simulator(NETWORK)) as simulator:
+        for word in ("list", "plan"):
+            said = complaint(["-i", simulator.address], [word], "", capsys, monkeypatch)
+            assert "none of these hosts has an archive" in said
+
+
+def complaint(
+    host: list[str],
+    words: list[str],
+    token: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The one line."""
+    monkeypatch.setattr("sys.argv", ["jetstream-pipeline", "archive", *words, *host])
+    monkeypatch.setenv("JETSTREAM_API_TOKEN", token)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    return told.err
