@@ -50,6 +50,11 @@ class Connection(ABC):
 
     @property
     def bytes_received(self) -> int:
+        """Of the messages that were handed over."""
+        return self._intake.taken
+
+    @property
+    def _arrived_bytes(self) -> int:
         return self._intake.taken + self._intake.size
 
     async def receive(self, timeout: float) -> Messages:
@@ -127,13 +132,13 @@ class Connection(ABC):
     async def _watch(self) -> None:
         """Ping where nothing comes: whoever answers has nothing to say, whoever does not is gone."""
         while self.ended is None:
-            before = self.bytes_received
+            before = self._arrived_bytes
             await asyncio.sleep(_SILENCE_SEC)
-            if self.bytes_received != before or self._intake.size >= self._limit:
+            if self._arrived_bytes != before or self._intake.size >= self._limit:
                 continue
             try:
                 async with asyncio.timeout(_ANSWER_SEC):
                     await self._ping()
             except TimeoutError:
-                if self.bytes_received == before:
+                if self._arrived_bytes == before:
                     self._end(f"no sign of life for {_SILENCE_SEC + _ANSWER_SEC:g} s")

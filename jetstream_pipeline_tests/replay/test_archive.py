@@ -193,7 +193,7 @@ def test_a_filter_that_lets_little_through_is_gone_on_with_where_the_archive_end
     last = {row[2]: row[1] for row in enumerated()}
     early = [did for did, time_us in last.items() if time_us < OLD.start_us + minutes * 60_000_000]
     did = early[0] if early else "did:plc:nobody"
-    with running(archiving(OLD, ago=timedelta(minutes=15), segment_minutes=50)) as simulator:
+    with running(archiving(OLD, ago=HOUR / 4, segment_minutes=50, lookback=HOUR)) as simulator:
         summary = replayed(data, [simulator], subscription=Subscription(dids=(did,)))
     assert (summary.state, summary.proof.clamps) == (WindowState.COMPLETE, ())
     assert summary.proof.archived
