@@ -17,6 +17,7 @@ from jetstream_pipeline.connector.connector import JetstreamConnector
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.jetstream.client import Span, StreamClient
 from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.resumption import Resumption
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
@@ -317,6 +318,38 @@ def test_a_day_of_the_archive_is_the_networks_day(data: DataDirectory) -> None:
         )
         seqs = asyncio.run(_seqs_until(client, span))
     assert seqs == [event.seq for event in network.events(span.start_us, span.end_us)]
+
+
+def test_who_goes_on_is_not_given_what_came_long_before(data: DataDirectory) -> None:
+    """Blocks hold what lies further back than anybody remembers."""
+    subscription = Subscription(("fm.teal.alpha.feed.play",), kinds=("commit",))
+    with running(archiving(OLD, block_events=100, segment_minutes=60)) as simulator:
+
+        def read(resumption: Resumption | None = None) -> pa.Table:
+            options = Options(archive=Access(data.archive))
+            client = StreamClient(
+                [Host.parse(simulator.address)], subscription, options, span=Span(OLD.start_us, OLD.end_us)
+            )
+            return asyncio.run(_read_until(client, OLD, resumption))
+
+        everything = read()
+        last = everything.slice(everything.num_rows // 2, 3)
+        resumption = Resumption(OLD.start_us)
+        resumption.restore(last.to_batches(), [])
+        rest = read(resumption)
+    assert not list(data.archive.glob("*.jss"))
+    assert everything.num_rows > 20
+    assert rest["seq"].to_pylist() == [seq for seq in everything["seq"].to_pylist() if seq > last["seq"][-1].as_py()]
+
+
+async def _read_until(client: StreamClient, span: Window, resumption: Resumption | None) -> pa.Table:
+    found: list[pa.RecordBatch] = []
+    async with aclosing(client.batches(span.start_us, resumption)) as batches:
+        async for batch in batches:
+            found.append(batch.filtered(client.subscription.mask(batch.events)).events)
+            if batch.events.num_rows and batch.events["time_us"][-1].as_py() > span.end_us:
+                break
+    return pa.Table.from_batches(found)
 
 
 async def _seqs_until(client: StreamClient, span: Window) -> list[int]:
