@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from operator import attrgetter
 
 from pydantic import BaseModel, ConfigDict
 
@@ -115,6 +117,6 @@ def _chosen(listed: Sequence[ListedSegment], cursor: int, until_us: int | None) 
 
 def _stretched(stretch: Stretch, through: int, segments: Sequence[ListedSegment]) -> Stretch:
     """The same from the same beginning on, as far as a sequence number."""
-    begun = [one for one in segments if one.min_seq <= through]
-    update = {"last_seq": through, "segments": len(begun), "last_us": begun[-1].max_witnessed_us if begun else 0}
-    return stretch.model_copy(update=update)
+    begun = bisect_right(segments, through, key=attrgetter("min_seq"))
+    last_us = segments[begun - 1].max_witnessed_us if begun else 0
+    return stretch.model_copy(update={"last_seq": through, "segments": begun, "last_us": last_us})
