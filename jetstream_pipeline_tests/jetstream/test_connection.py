@@ -131,7 +131,7 @@ async def test_what_is_more_than_a_batch_comes_in_several(
         await peer.left()
 
     async with reading(transport, saying(script)) as connection:
-        while connection.bytes_received < sum(map(len, messages)):
+        while connection._intake.size < sum(map(len, messages)):
             await asyncio.sleep(0.01)
         batches = [await connection.receive(1)]
         await connection.send("go on")
