@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import msgspec
 import pyarrow as pa
 
 from jetstream_pipeline.events.messages import AT_ONCE, Messages
 from jetstream_pipeline.events.schema import COMMIT, EVENT_SCHEMA, NO_EVENTS
-from jetstream_pipeline.events.sound import sound_events
+from jetstream_pipeline.events.sound import Doubtful, sound_events
 from jetstream_pipeline.events.surrogates import masked, masked_only_in, original
 from jetstream_pipeline.events.wires import MAX_TIME_US, Fields, Notice, Wire, read_v1, read_v2
 
@@ -24,6 +25,8 @@ _PARTS = 8
 """That messages among which one is not sound are taken in."""
 _ALONE = 64
 """Messages of which each is taken alone where one of them is not sound."""
+_CUTS = 8
+"""Messages of a batch that are cut out of it, one by one, where it is known that they are not sound."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ = {Wire.V1: read_v1, Wire.V2: read_v2}
 
@@ -58,7 +61,7 @@ def decode(messages: Sequence[bytes], host: str, latest_us: int = MAX_TIME_US, w
     parts = [
         part
         for start in range(0, len(together), AT_ONCE)
-        for part in _decoded(together[start : start + AT_ONCE], host, latest_us, wire)
+        for part in _decoded(together[start : start + AT_ONCE], host, latest_us, wire, _CUTS)
     ]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -74,19 +77,26 @@ def _joined(parts: Sequence[Decoded]) -> Decoded:
     return Decoded(pa.concat_batches([NO_EVENTS, *(part.events for part in parts)]), tuple(rejected), tuple(notices))
 
 
-def _decoded(messages: Messages, host: str, latest_us: int, wire: Wire) -> Iterator[Decoded]:
+def _decoded(messages: Messages, host: str, latest_us: int, wire: Wire, cuts: int) -> Iterator[Decoded]:
     """The messages by the fast road, but for those around one that is not sound."""
+    doubtful: int | None = None
     if messages.lengths.max() <= MAX_EVENT_BYTES:
-        events = sound_events(messages, host, latest_us, wire)
-        if events is not None:
-            yield Decoded(events, ())
+        try:
+            yield Decoded(sound_events(messages, host, latest_us, wire), ())
+        except Doubtful as doubt:
+            doubtful = doubt.place
+        else:
             return
     if len(messages) <= _ALONE:
         yield decode_each(messages, host, latest_us, wire)
         return
-    step = -(-len(messages) // _PARTS)
-    for start in range(0, len(messages), step):
-        yield from _decoded(messages[start : start + step], host, latest_us, wire)
+    if doubtful is not None and cuts:
+        places = [0, doubtful, doubtful + 1, len(messages)]
+    else:
+        places = [*range(0, len(messages), -(-len(messages) // _PARTS)), len(messages)]
+    for start, end in pairwise(places):
+        if start < end:
+            yield from _decoded(messages[start:end], host, latest_us, wire, cuts - 1 if cuts else 0)
 
 
 def decode_each(messages: Sequence[bytes], host: str, latest_us: int = MAX_TIME_US, wire: Wire = Wire.V1) -> Decoded:

@@ -6,6 +6,7 @@ takes nothing at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -19,7 +20,6 @@ from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
 from jetstream_pipeline.events.wires import (
     ERROR,
-    NOTHING,
     Commit,
     V1Message,
     V2Account,
@@ -33,12 +33,18 @@ _COMMIT = ("rev", "operation", "collection", "rkey", "record", "cid")
 _KEPT = ("record", "payload", "host")
 _V2_KINDS: dict[type, str] = {V2Commit: COMMIT, V2Identity: IDENTITY, V2Account: ACCOUNT, V2Sync: SYNC}
 _NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+_LINE = re.compile(r"`\$\[(\d+)\]")
 _Values = dict[str, Sequence[Any] | pa.Array]
 """A batch's values by column; under `payload` what has them by their kind."""
 
 
-class _Doubtful(Exception):
-    """Something among the messages is to be looked at alone."""
+class Doubtful(Exception):
+    """Something among the messages is to be looked at alone; `place`: most likely in which of them."""
+
+    def __init__(self, reason: str, place: int | None = None) -> None:
+        super().__init__(reason)
+        self.place = place
 
 
 class _V2Frame(msgspec.Struct, gc=False):
@@ -52,14 +58,25 @@ _v1 = msgspec.json.Decoder(V1Message)
 _v2 = msgspec.json.Decoder(_V2Frame)
 
 
-def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
-    """The messages as events of `EVENT_SCHEMA`, in order; None where one of them may be none, or is of a time after
+def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> pa.RecordBatch:
+    """The messages as events of `EVENT_SCHEMA`, in order; Doubtful where one of them may be none, or is of a time after
     `latest_us` (unix microseconds)."""
     try:
         values = _v1_values(messages) if wire is Wire.V1 else _v2_values(messages)
         return _events(values, host, latest_us)
-    except (_Doubtful, ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        raise Doubtful(str(error), _place(str(error), messages)) from error
+
+
+def _place(error: str, messages: Messages) -> int | None:
+    """Which message msgspec means, as far as it says so."""
+    if found := _BYTE.search(error):
+        place = int(np.searchsorted(messages.ends, messages.starts[0] + int(found[1])))
+    elif found := _LINE.search(error):
+        place = int(found[1])
+    else:
         return None
+    return place if place < len(messages) else None
 
 
 def _v1_values(messages: Messages) -> _Values:
@@ -72,7 +89,7 @@ def _v1_values(messages: Messages) -> _Values:
 def _v2_values(messages: Messages) -> _Values:
     frames = _lines(messages, _v2)
     if any(frame.type == ERROR for frame in frames):
-        raise _Doubtful("what a host says of the stream")
+        raise Doubtful("what a host says of the stream")
     events = [frame.payload for frame in frames]
     kinds = [_V2_KINDS[type(event)] for event in events]
     commits = [event if type(event) is V2Commit else _NO_COMMIT for event in events]
@@ -93,14 +110,14 @@ def _lines(messages: Messages, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
     """
     octets = messages.memory
     if not messages.lengths.all() or (octets[messages.starts] != ord("{")).any():
-        raise _Doubtful("a message that does not begin as an object does")
+        raise Doubtful("a message that does not begin as an object does")
     if (octets[messages.ends - 1] != ord("}")).any():
-        raise _Doubtful("a message that does not end as an object does")
+        raise Doubtful("a message that does not end as an object does")
     text = messages.text
     pa.StringArray.from_buffers(1, pa.py_buffer(_offsets([len(text)])), pa.py_buffer(text)).validate(full=True)
     lines = decoder.decode_lines(text.data)
     if len(lines) != len(messages):
-        raise _Doubtful("two objects in one message")
+        raise Doubtful("two objects in one message")
     return lines
 
 
@@ -108,42 +125,50 @@ def _events(values: _Values, host: str, latest_us: int) -> pa.RecordBatch:
     columns = {
         field.name: pa.array(values[field.name], field.type) for field in EVENT_SCHEMA if field.name not in _KEPT
     }
-    is_commit = pc.equal(columns["kind"], COMMIT)
-    columns["record"] = _texts(values["record"])
-    columns["payload"] = _texts(_payloads(values, is_commit))
+    is_commit = _mask(pc.equal(columns["kind"], COMMIT))
+    keeps_record = is_commit & ~_mask(pc.fill_null(pc.equal(columns["operation"], DELETE), True))
+    # What else a commit has is there where its revision is.
+    for wanted, name in ((is_commit, "rev"), (keeps_record, "cid")):
+        if not _is_there(columns[name], wanted):
+            raise Doubtful("a part that is missing, or is not of its event")
+    columns["record"] = _texts(values["record"], np.arange(len(is_commit)), keeps_record)
+    columns["payload"] = _texts(_payloads(values, is_commit), np.flatnonzero(~is_commit), ~is_commit)
     columns["host"] = pa.repeat(pa.scalar(host, pa.string()), len(is_commit))
-    keeps_record = pc.and_(is_commit, pc.not_equal(pc.fill_null(columns["operation"], DELETE), DELETE))
-    for wanted, names in (
-        (is_commit, ("operation", "collection", "rkey", "rev")),
-        (keeps_record, ("cid", "record")),
-        (pc.invert(is_commit), ("payload",)),
-    ):
-        if not all(pc.all(pc.equal(columns[name].is_valid(), wanted)).as_py() for name in names):
-            raise _Doubtful("a part that is missing, or is not of its event")
-    times = pc.min_max(columns["time_us"])
-    if times["min"].as_py() < 0 or times["max"].as_py() > latest_us or pc.any(pc.equal(columns["cid"], "")).as_py():
-        raise _Doubtful("a value out of its range")
+    times = columns["time_us"].to_numpy()
+    if times.min() < 0 or times.max() > latest_us:
+        raise Doubtful("a value out of its range")
     return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
 
-def _payloads(values: _Values, is_commit: pa.Array) -> list[msgspec.Raw]:
+def _mask(condition: pa.BooleanArray) -> np.ndarray:
+    mask: np.ndarray = condition.to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _is_there(column: pa.StringArray, wanted: np.ndarray) -> bool:
+    """Whether there is text in these rows, and null in all others."""
+    lengths = np.diff(np.frombuffer(column.buffers()[1], np.int32)[: len(column) + 1])
+    return bool(((lengths > 0) == wanted).all()) and column.null_count == len(column) - np.count_nonzero(wanted)
+
+
+def _payloads(values: _Values, is_commit: np.ndarray) -> list[msgspec.Raw]:
     """The body of each event that is not a commit."""
-    bodies = [NOTHING] * len(is_commit)
-    for row in np.flatnonzero(~is_commit.to_numpy(zero_copy_only=False)).tolist():
-        bodies[row] = getattr(values["payload"][row], values["kind"][row])
-    return bodies
+    events, kinds = values["payload"], values["kind"]
+    return [getattr(events[row], kinds[row]) for row in np.flatnonzero(~is_commit).tolist()]
 
 
-def _texts(bodies: Sequence[msgspec.Raw]) -> pa.Array:
-    """JSON objects as received; null where there is none."""
+def _texts(bodies: Sequence[msgspec.Raw], rows: np.ndarray, wanted: np.ndarray) -> pa.Array:
+    """JSON objects as received, in these rows: in those that are wanted, and null in all others."""
     text = b"".join(bodies)
-    lengths = np.fromiter(map(len, bodies), np.int32, len(bodies))
+    lengths = np.zeros(len(wanted), np.int32)
+    lengths[rows] = np.fromiter(map(len, bodies), np.int32, len(bodies))
     offsets = _offsets(lengths)
-    there = lengths > 0
-    if not (np.frombuffer(text, np.uint8)[offsets[:-1][there]] == ord("{")).all():
-        raise _Doubtful("a body that is not an object")
-    validity = pa.py_buffer(np.packbits(there, bitorder="little"))
-    return pa.StringArray.from_buffers(len(bodies), pa.py_buffer(offsets), pa.py_buffer(text), validity)
+    if not ((lengths > 0) == wanted).all():
+        raise Doubtful("a body that is missing, or is not of its event")
+    if not (np.frombuffer(text, np.uint8)[offsets[:-1][wanted]] == ord("{")).all():
+        raise Doubtful("a body that is not an object")
+    validity = pa.py_buffer(np.packbits(wanted, bitorder="little"))
+    return pa.StringArray.from_buffers(len(wanted), pa.py_buffer(offsets), pa.py_buffer(text), validity)
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Messages in one stretch of memory are what a list of them is."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetstream_pipeline.events.messages import Messages
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=9)), st.integers(-5, 5), st.integers(-5, 5))
 def test_messages_are_a_sequence(messages: list[bytes], start: int, stop: int) -> None:
     together = Messages.of(messages)

@@ -1,16 +1,19 @@
 """The fast road takes what the slow one takes, and makes the same of it, whatever a host sends."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetstream_pipeline.events import decode as decoding
+from jetstream_pipeline.events import sound
 from jetstream_pipeline.events.decode import decode, decode_each
 from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.sound import sound_events
+from jetstream_pipeline.events.sound import Doubtful
 from jetstream_pipeline.events.wires import MAX_TIME_US, Wire
 from jetstream_pipeline.simulator import Network
 from jetstream_pipeline_tests.reference import reference
@@ -42,6 +45,13 @@ ODD_NAMES = (
     "other",
 )
 ODD_MESSAGES = (b"", b" ", b"\n", b"{}", b"null", b"{}{}", b"\xff", b'{"a":"\xff"}', b"[]", b"\xef\xbb\xbf{}")
+
+
+def sound_events(messages: Sequence[bytes], host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
+    try:
+        return sound.sound_events(Messages.of(messages), host, latest_us, wire)
+    except Doubtful:
+        return None
 
 
 @st.composite
@@ -82,7 +92,7 @@ def test_both_roads_make_the_same_of_every_message(wire: Wire, data: st.DataObje
     latest_us = data.draw(st.sampled_from([START_US + 30_000_000, MAX_TIME_US]))
     for batch in (messages, *([message] for message in messages)):
         slow = decode_each(batch, "host", latest_us, wire)
-        fast = sound_events(Messages.of(batch), "host", latest_us, wire)
+        fast = sound_events(batch, "host", latest_us, wire)
         if fast is not None:
             fast.validate(full=True)
             assert fast.equals(slow.events)
@@ -107,7 +117,7 @@ def test_everyday_events_take_the_fast_road(wire: Wire) -> None:
     messages = [event.message if wire is Wire.V1 else event.message_v2 for event in EVENTS if event.kind != "sync"]
     sound = [message for message in messages if b"\\ud83d" not in message]
     assert len(sound) > 5_000
-    events = sound_events(Messages.of(sound), "host", MAX_TIME_US, wire)
+    events = sound_events(sound, "host", MAX_TIME_US, wire)
     assert events is not None
     assert events.equals(decode_each(sound, "host", wire=wire).events)
 
@@ -115,14 +125,14 @@ def test_everyday_events_take_the_fast_road(wire: Wire) -> None:
 @pytest.mark.parametrize(("name", "wire"), [("v1_frames", Wire.V1), ("v2_frames", Wire.V2)])
 def test_a_servers_events_take_the_fast_road(name: str, wire: Wire) -> None:
     messages = reference(f"server/{name}.jsonl").read_bytes().splitlines()
-    events = sound_events(Messages.of(messages), "host", MAX_TIME_US, wire)
+    events = sound_events(messages, "host", MAX_TIME_US, wire)
     assert events is not None
     assert events.equals(decode_each(messages, "host", wire=wire).events)
 
 
 def test_a_real_hosts_events_take_the_fast_road() -> None:
     messages = reference("events/real-v1-window.jsonl").read_bytes().splitlines()
-    events = sound_events(Messages.of(messages), "host", MAX_TIME_US, Wire.V1)
+    events = sound_events(messages, "host", MAX_TIME_US, Wire.V1)
     assert events is not None
     assert events.equals(decode_each(messages, "host").events)
 
@@ -147,7 +157,7 @@ def test_a_value_that_another_one_follows_counts_as_it_does_alone(message: bytes
     changed_message = message.replace(old, new, 1)
     assert changed_message != message
     slow = decode_each([changed_message], "host", wire=Wire.V2)
-    fast = sound_events(Messages.of([changed_message]), "host", MAX_TIME_US, Wire.V2)
+    fast = sound_events([changed_message], "host", MAX_TIME_US, Wire.V2)
     assert fast is None or (fast.equals(slow.events) and not slow.rejected)
 
 
@@ -156,15 +166,36 @@ def test_messages_that_only_together_are_events_are_none(wire: Wire) -> None:
     event = SAMPLES[wire][0]
     cut = event.index(b',"', 20)
     batch = [event + event, event[: cut + 1], b"{" + event[cut + 1 :]]
-    assert sound_events(Messages.of(batch), "host", MAX_TIME_US, wire) is None
+    assert sound_events(batch, "host", MAX_TIME_US, wire) is None
     split = [event + event, b'{"did":"d","commit":', b'{"rev":"r"}}']
-    assert sound_events(Messages.of(split), "host", MAX_TIME_US, wire) is None
+    assert sound_events(split, "host", MAX_TIME_US, wire) is None
     assert len(decode(split, "host", wire=wire).rejected) == 3
+
+
+@pytest.mark.parametrize(
+    "unsound", [b'{"a":"\\ud83d"}', b"{A", b"[]", b"{A}{A}", b'{"did":1}', b'{"did":"d","time_us":-1}']
+)
+@pytest.mark.parametrize("wire", Wire)
+def test_only_what_is_not_sound_leaves_the_fast_road(
+    monkeypatch: pytest.MonkeyPatch, wire: Wire, unsound: bytes
+) -> None:
+    alone: list[int] = []
+
+    def counted(messages: Sequence[bytes], *arguments: Any) -> decoding.Decoded:
+        alone.append(len(messages))
+        return decode_each(messages, *arguments)
+
+    monkeypatch.setattr(decoding, "decode_each", counted)
+    messages = SAMPLES[wire] * 50
+    for place in (400, 7, 100):
+        messages.insert(place, unsound.replace(b"{A", SAMPLES[wire][0][:-1]))
+    assert decode(messages, "host", wire=wire) == decode_each(messages, "host", wire=wire)
+    assert sum(alone) <= 3 * decoding._ALONE
 
 
 @pytest.mark.parametrize("messages", [[b"{A}{A}", b""], [b"{A}{A}", b" "], [b"{A}\n{A}"], [b"{A}\n", b"{A}"]])
 def test_an_event_is_a_message_of_its_own(messages: list[bytes]) -> None:
     event = SAMPLES[Wire.V1][0]
     batch = [message.replace(b"{A}", event) for message in messages]
-    assert sound_events(Messages.of(batch), "host", MAX_TIME_US, Wire.V1) is None
+    assert sound_events(batch, "host", MAX_TIME_US, Wire.V1) is None
     assert decode(batch, "host") == decode_each(batch, "host")
