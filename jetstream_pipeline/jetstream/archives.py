@@ -75,7 +75,7 @@ class Archives:
             except NoArchive:
                 continue
             except (ArchiveError, Refused) as error:
-                self._failed(error)
+                self._failed(error, begun=history.read is not None)
                 continue
             if history.read:
                 last_us = history.read.last_us
@@ -85,9 +85,9 @@ class Archives:
         if self._failure and else_us is not None:
             raise self._failure
 
-    def _failed(self, error: ArchiveError | Refused) -> None:
+    def _failed(self, error: ArchiveError | Refused, *, begun: bool = False) -> None:
         self._note(str(error))
-        if not isinstance(error, NotAllowed):
+        if begun or not isinstance(error, NotAllowed):
             self._failure = error
 
     async def _next(self, resumption: Resumption, else_us: int | None) -> History | None:

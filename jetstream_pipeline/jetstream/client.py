@@ -193,6 +193,7 @@ class StreamClient:
             async for host, part in parts:
                 self._turns.excused = None
                 self._turns.prefer(host)
+                self.messages_received += part.events.num_rows + len(part.rejected)
                 new = self._new(part, host, resumption, known_rejected)
                 # A plan that is made again brings the same rows again.
                 known_rejected.update(digests(new.rejected))

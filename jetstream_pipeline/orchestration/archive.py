@@ -143,7 +143,10 @@ def _sensor(stream: Stream, job: Any) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         state = _State.model_validate_json(context.cursor) if context.cursor else _State()
-        _, listed = stream.segments()
+        try:
+            _, listed = stream.segments()
+        except PipelineError as error:
+            return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
         versions = _versions(stream, listed)
         known = set(context.instance.get_dynamic_partitions(partitions))
         runs = context.instance.get_runs(dg.RunsFilter(job_name=job.name, statuses=NOT_ENDED))

@@ -94,6 +94,14 @@ def test_what_failed_is_asked_for_again_after_a_pause(
         assert sorted(archived(data)) == NAMES
 
 
+def test_a_host_without_an_archive_is_told(data: DataDirectory, instance: dg.DagsterInstance) -> None:
+    with running(Simulator(NETWORK)) as simulator:
+        dagster = driver(data, simulator, instance)
+        context = dg.build_sensor_context(instance=instance, definitions=dagster.definitions)
+        tick = dagster.definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+    assert "none of these hosts has an archive" in (tick.skip_message or "")
+
+
 def test_a_stream_has_no_such_asset_unless_it_says_so(data: DataDirectory, instance: dg.DagsterInstance) -> None:
     definitions = Driver(declared(data, "ws://127.0.0.1:9"), instance).definitions
     assert dg.AssetKey(["network", "archive"]) not in definitions.resolve_asset_graph().get_all_asset_keys()
