@@ -128,7 +128,7 @@ class _Look:
             yield dg.AssetObservation(
                 self._events,
                 partition=window.key,
-                description=f"{window} is lost to the stream: by JETSTREAM_LOOK_BACK_HOURS, no host keeps events for so long",
+                description=f"{window} is lost: by JETSTREAM_LOOK_BACK_HOURS, no host keeps events for so long",
                 metadata={"state": "lost"},
                 tags={LOST: "true"},
             )
