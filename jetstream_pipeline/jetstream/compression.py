@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import zstandard
 
 from jetstream_pipeline.events.decode import MAX_EVENT_BYTES
+from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.jetstream.errors import JetstreamError
 
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _PART_BYTES = 4 * 1024 * 1024
+_HEADER_BYTES = 12
+"""Of a frame, with a size of two bytes."""
+_ONE_SEGMENT = 0b0010_0000
+_KINDS, _KIND = 0b0000_1011, 0b0000_0011
+"""What else a frame's descriptor says: a dictionary is named in four bytes, nothing reserved is set."""
+_LARGEST_WINDOW = (23 - 10) << 3
+"""As a frame tells it: eight megabytes."""
 
 
 class OtherDictionary(JetstreamError):
@@ -43,16 +53,44 @@ class Decompressor:
             dict_data=zstandard.ZstdCompressionDict(dictionary.content), max_window_size=_MAX_WINDOW_BYTES
         )
 
-    def parts(self, messages: Sequence[bytes]) -> Iterator[list[bytes]]:
+    def parts(self, messages: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         """The messages' texts in order, in parts of some megabytes, however well they were compressed.
 
         A frame that cannot be read, or is larger than an event may be, stays compressed. OtherDictionary where a
         frame names another dictionary.
         """
+        together = Messages.of(messages)
+        texts = self._at_once(together)
+        return iter((texts,)) if texts is not None else self._one_by_one(together)
+
+    def _at_once(self, messages: Messages) -> Messages | None:
+        """All texts, those of the usual frames in one go; None where one of these is broken, or it is too much."""
+        sizes = _sizes(messages, self._number)
+        texts: list[Any] = [None] * len(messages)
+        size = int(sizes.sum())
+        for row in np.flatnonzero(sizes == 0).tolist():
+            texts[row] = self._text(messages[row])
+            size += len(texts[row])
+            if size > _PART_BYTES:
+                return None
+        rows = np.flatnonzero(sizes)
+        if not len(rows) or size > _PART_BYTES:
+            return None
+        places = np.stack([messages.starts[rows] - messages.starts[0], messages.lengths[rows]], axis=1).astype("<u8")
+        frames = zstandard.BufferWithSegments(messages.text.data, places.tobytes())
+        try:
+            found = self._decompressor.multi_decompress_to_buffer(frames)
+        except zstandard.ZstdError:
+            return None
+        for number, row in enumerate(rows.tolist()):
+            texts[row] = found[number]
+        return Messages.of(texts)
+
+    def _one_by_one(self, messages: Messages) -> Iterator[list[bytes]]:
         part: list[bytes] = []
         size = 0
         for message in messages:
-            text = self._text(message) if message.startswith(zstandard.FRAME_HEADER) else message
+            text = self._text(message)
             part.append(text)
             size += len(text)
             if size >= _PART_BYTES:
@@ -61,6 +99,8 @@ class Decompressor:
         yield part
 
     def _text(self, message: bytes) -> bytes:
+        if not message.startswith(zstandard.FRAME_HEADER):
+            return message
         try:
             frame = zstandard.get_frame_parameters(message)
             if frame.dict_id not in (0, self._number):
@@ -71,3 +111,23 @@ class Decompressor:
             return self._decompressor.decompress(message, max_output_size=MAX_EVENT_BYTES)
         except zstandard.ZstdError:
             return message
+
+
+def _sizes(messages: Messages, dictionary: int) -> np.ndarray:
+    """The sizes that frames tell of their contents (RFC 8878, section 3.1.1.1); 0 where a message is no frame, or one
+    unlike what hosts send: without a size, or with a large window, or naming a dictionary in another way."""
+    sizes = np.zeros(len(messages), np.int64)
+    rows = np.flatnonzero(messages.lengths >= _HEADER_BYTES)
+    heads = messages.memory[messages.starts[rows, None] + np.arange(_HEADER_BYTES)]
+    descriptors = heads[:, 4]
+    in_one = (descriptors & _ONE_SEGMENT) > 0
+    # Where contents are not one segment, the size of the window comes first.
+    behind = np.where(in_one[:, None], heads[:, 5:-1], heads[:, 6:])
+    named = np.ascontiguousarray(behind[:, :4]).view("<u4")[:, 0]
+    size = np.ascontiguousarray(behind[:, 4:]).view("<u2")[:, 0].astype(np.int64)
+    told = descriptors >> 6
+    is_usual = (heads[:, :4] == np.frombuffer(zstandard.FRAME_HEADER, np.uint8)).all(axis=1)
+    is_usual &= ((descriptors & _KINDS) == _KIND) & (named == dictionary)
+    is_usual &= in_one | (heads[:, 5] <= _LARGEST_WINDOW)
+    sizes[rows] = np.select([is_usual & in_one & (told == 0), is_usual & (told == 1)], [size & 0xFF, size + 256])
+    return sizes

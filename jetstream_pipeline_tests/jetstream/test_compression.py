@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.decode import MAX_EVENT_BYTES, decode
+from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream import compression, dictionaries
 from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
@@ -48,13 +52,48 @@ def test_a_server_s_frames_become_exactly_its_plain_messages(dictionary: str, fr
         (size,) = struct.unpack_from("<I", data)
         messages.append(data[4 : 4 + size])
         data = data[4 + size :]
-    assert read(Dictionary(reference(dictionary).read_bytes()), *messages) == reference(plain).read_bytes().splitlines()
+    ours, texts = Dictionary(reference(dictionary).read_bytes()), reference(plain).read_bytes().splitlines()
+    assert read(ours, *messages) == texts
+    sizes = compression._sizes(Messages.of(messages), ours.number)
+    assert set(sizes.tolist()) <= {0, *map(len, texts)}
+    assert np.count_nonzero(sizes) > len(messages) * 0.8
 
 
 def test_the_checksum_is_that_of_the_real_dictionary() -> None:
     content = reference("dictionaries/v1-legacy.zdict").read_bytes()
     assert hashlib.sha256(content).hexdigest() == dictionaries.V1_SHA256
     assert Dictionary(content).number == 1612007021
+
+
+OURS = trained(1_612_007_021)
+FRAMES = {
+    compressed(text, OURS, with_size=with_size): text
+    for text in (b"text" * size for size in (0, 1, 10, 63, 64, 70, 1_000, 20_000))
+    for with_size in (True, False)
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(list(FRAMES)), st.integers(0, 60), st.binary(max_size=2), st.integers(0, 2))),
+    st.booleans(),
+)
+def test_many_at_once_are_what_they_are_one_by_one(changes: list[tuple[bytes, int, bytes, int]], sound: bool) -> None:
+    messages = [
+        frame if sound else frame[:place] + changed + frame[place + gone :] for frame, place, changed, gone in changes
+    ]
+    decompressor = Decompressor(OURS)
+    try:
+        one_by_one = [text for part in decompressor._one_by_one(Messages.of(messages)) for text in part]
+    except OtherDictionary:
+        one_by_one = None
+    try:
+        at_once = [text for part in decompressor.parts(messages) for text in part]
+    except OtherDictionary:
+        at_once = None
+    assert at_once == one_by_one
+    if sound:
+        assert at_once == [FRAMES[message] for message in messages]
 
 
 @pytest.mark.parametrize("with_size", [True, False])
@@ -78,11 +117,13 @@ def test_another_dictionary_is_told() -> None:
         read(trained(7), compressed(b"text", trained(8)))
 
 
-def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_size", [[True], [False], [True, False]])
+def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch, with_size: list[bool]) -> None:
     monkeypatch.setattr(compression, "_PART_BYTES", 1000)
-    ours = trained(7)
+    ours = trained(1_612_007_021)
     texts = [bytes([65 + i]) * 400 for i in range(10)]
-    parts = list(Decompressor(ours).parts([compressed(text, ours) for text in texts]))
+    frames = [compressed(text, ours, with_size=with_size[i % len(with_size)]) for i, text in enumerate(texts)]
+    parts = list(Decompressor(ours).parts(frames))
     assert [text for part in parts for text in part] == texts
     assert max(sum(map(len, part)) for part in parts) <= 1200
 
