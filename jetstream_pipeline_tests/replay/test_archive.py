@@ -29,7 +29,7 @@ from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.replay.commands import COLUMNS, ended, run, said, started, stored
 from jetstream_pipeline_tests.windows import rows_of
 
-NETWORK = Network(seed=5, rate=4)
+NETWORK = Network(seed=5, rate=2)
 OLD = Window.hour(datetime(2026, 7, 4, 12, tzinfo=UTC))
 RECENT = Window.hour(datetime.now(UTC) - timedelta(hours=6))
 HOUR = timedelta(hours=1)
@@ -298,10 +298,10 @@ def test_one_without_an_archive_goes_on_with_what_the_stream_has(data: DataDirec
         notes.clear()
 
 
-def test_a_day_of_the_archive_is_the_networks_day(data: DataDirectory) -> None:
+def test_half_a_day_of_the_archive_is_the_networks(data: DataDirectory) -> None:
     network = Network(seed=9, rate=1)
     start = datetime(2026, 7, 1, tzinfo=UTC)
-    span = Window(start, start + timedelta(days=1))
+    span = Window(start, start + timedelta(hours=12))
     simulator = Simulator(
         network,
         clock=lambda: (span.end + 2 * HOUR).timestamp(),
