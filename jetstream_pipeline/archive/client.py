@@ -116,7 +116,7 @@ class Archive:
 
         What comes is kept beside `target` from the first byte on, and gone on with by whoever wants it next. `verify`
         is called in a thread with the file before it is `target`; what raises an ArchiveError there is downloaded
-        once more, from its beginning. StalePlan where the host has another version by now; CannotKeep.
+        once more, from its beginning. StalePlan where the host has another version by now; StorageError.
         """
         path = target.parent / f".{unit.name}-{unit.checksum}.part"
         async with claimed(path, target) as beginning:

@@ -1,4 +1,4 @@
-"""What an archive's host can answer, and a disk, other than what was asked for."""
+"""What an archive's host can answer other than what was asked for."""
 
 from __future__ import annotations
 
@@ -38,9 +38,3 @@ class Later(ArchiveError):
         """`pause_sec`: how long the host asks to be left alone."""
         self.pause_sec = pause_sec
         super().__init__(reason)
-
-
-class CannotKeep(ArchiveError):
-    """What comes cannot be written: the disk is full, or not ours."""
-
-    passing = False

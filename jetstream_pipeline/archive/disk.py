@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from jetstream_pipeline.archive.client_errors import CannotKeep
+from jetstream_pipeline.storage.files import fsync_path, is_still, told
 
 _T = TypeVar("_T")
 
 LOOK_SEC = 0.1
 """How often is looked whether somebody else is done with a file."""
-
-
-@contextmanager
-def told(path: Path, doing: str) -> Iterator[None]:
-    """Turn the operating system's refusal into one line that names the file."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CannotKeep(f"cannot {doing} {path}: {reason}; check that it is writable and has room") from error
 
 
 class Partial:
@@ -60,7 +49,7 @@ class Partial:
         with told(target, "write"):
             os.fsync(self._descriptor)
             os.replace(self.path, target)
-            fsync_folder(target.parent)
+            fsync_path(target.parent)
 
 
 @asynccontextmanager
@@ -105,14 +94,6 @@ def lock(descriptor: int, how: int) -> bool:
     return True
 
 
-def is_still(path: Path, descriptor: int) -> bool:
-    """Whether what was opened has not been replaced or removed since."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 async def in_thread(work: Callable[..., _T], *arguments: object) -> _T:
     """Do it without keeping others waiting; whoever is cancelled meanwhile leaves when the thread is done."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
@@ -121,27 +102,3 @@ async def in_thread(work: Callable[..., _T], *arguments: object) -> _T:
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
         raise
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Let a durable file appear in a folder that is there."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    with told(path, "write"):
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        fsync_folder(path.parent)
-
-
-def fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

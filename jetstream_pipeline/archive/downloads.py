@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 from jetstream_pipeline.archive.client import Archive, Verify, taken_as_it_is
-from jetstream_pipeline.archive.disk import in_thread, write_whole
+from jetstream_pipeline.archive.disk import in_thread
 from jetstream_pipeline.archive.plans import Unit
 from jetstream_pipeline.archive.shelf import Held, Shelf, remove, size
+from jetstream_pipeline.storage.files import replacing
 
 MAX_BYTES = 2 * 1024**3
 KEEP_BYTES = 2 * 1024**3
@@ -254,7 +255,7 @@ class _Downloads:
         path = _block_path(folder, number)
         if not path.exists():
             content = await self._archive.block(job.unit, number)
-            await in_thread(write_whole, path, content)
+            await in_thread(_put, path, content)
         came = size(path)
         self._largest_block = max(self._largest_block, came)
         return came
@@ -262,3 +263,8 @@ class _Downloads:
 
 def _block_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06}"
+
+
+def _put(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

@@ -19,8 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jetstream_pipeline.archive.disk import LOOK_SEC, is_still, lock, told
+from jetstream_pipeline.archive.disk import LOOK_SEC, lock
 from jetstream_pipeline.archive.plans import Unit
+from jetstream_pipeline.storage.files import is_still, told
 
 _FORGOTTEN_SEC = 3 * 86_400
 """Nobody goes on with what has been lying there for so long."""

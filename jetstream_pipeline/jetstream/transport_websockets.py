@@ -4,6 +4,7 @@ ends."""
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Generic, TypeVar
 
 import websockets.asyncio.client
@@ -56,8 +57,8 @@ class Websockets(Connection, Generic[Socket]):
     async def send(self, text: str) -> None:
         await self._socket.send(text)
 
-    async def _read(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _read(self) -> None: ...
 
     async def _read_all(self) -> None:
         try:

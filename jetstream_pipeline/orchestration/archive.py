@@ -109,17 +109,12 @@ def _metadata(stream: Stream, summary: SegmentSummary) -> Metadata:
 
 
 class _Ask(BaseModel):
-    """What was asked for of a segment, how often, and when last."""
+    """Which version of a segment was asked for."""
 
     model_config = ConfigDict(frozen=True)
 
     version: str
-    number: int
-    at: datetime
-
-    @property
-    def next_at(self) -> datetime:
-        return Attempt(self.number, self.at).next_at
+    attempt: Attempt
 
 
 class _State(BaseModel):
@@ -191,18 +186,13 @@ def _version_of(path: Path, _: Version) -> str | None:
 def _requests(
     state: _State, missing: Mapping[str, str], under_way: AbstractSet[str | None], now: datetime
 ) -> Iterator[dg.RunRequest]:
-    due = [
-        name
-        for name, wanted in missing.items()
-        if name not in under_way
-        and not (name in state.asked and state.asked[name].version == wanted and state.asked[name].next_at > now)
-    ]
+    tried = {name: ask.attempt for name, ask in state.asked.items() if ask.version == missing.get(name)}
+    due = [name for name in missing if name not in under_way and (name not in tried or tried[name].next_at <= now)]
     # Those that failed before wait for the others.
-    due.sort(key=lambda name: name in state.asked)
+    due.sort(key=lambda name: name in tried)
     for name in due[: max(_AT_ONCE - len(under_way), 0)]:
-        before = state.asked.get(name)
-        number = before.number + 1 if before and before.version == missing[name] else 1
-        state.asked[name] = _Ask(version=missing[name], number=number, at=now)
+        number = tried[name].number + 1 if name in tried else 1
+        state.asked[name] = _Ask(version=missing[name], attempt=Attempt(number, now))
         yield dg.RunRequest(
             run_key=f"{name}:{missing[name]}:{now.timestamp():.0f}:{number}",
             partition_key=name,

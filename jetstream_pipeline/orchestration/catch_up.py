@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from jetstream_pipeline.orchestration.adoption import adoptions
 from jetstream_pipeline.orchestration.checks import stream_checks
@@ -27,17 +27,10 @@ _TOLD_AT_ONCE = 50
 _CHECKED_EVERY = timedelta(hours=1)
 
 
-class _Ask(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    number: int
-    at: datetime
-
-
 class _State(BaseModel):
     """What one look leaves to the next."""
 
-    asked: dict[str, _Ask] = {}
+    asked: dict[str, Attempt] = {}
     adopted_ns: int = 0
     lost_until: str = ""
     """The newest window that was said to be lost."""
@@ -94,7 +87,7 @@ class _Look:
 
     def plan(self, under_way: set[Window]) -> Plan:
         stream, settings = self._stream, self._stream.settings
-        attempts = {Window.from_key(key): Attempt(ask.number, ask.at) for key, ask in self.state.asked.items()}
+        attempts = {Window.from_key(key): attempt for key, attempt in self.state.asked.items()}
         return plan(
             max(self._first, stream.beginning(self._now)),
             self._now,
@@ -110,7 +103,7 @@ class _Look:
         self.state.asked = {key: ask for key, ask in asked.items() if Window.from_key(key).start.isoformat() >= oldest}
         for window in planned.ask:
             number = asked[window.key].number + 1 if window.key in asked else 1
-            self.state.asked[window.key] = _Ask(number=number, at=self._now)
+            self.state.asked[window.key] = Attempt(number, self._now)
             yield dg.RunRequest(
                 run_key=f"{window.key}:{self._now.timestamp():.0f}:{number}",
                 partition_key=window.key,

@@ -129,7 +129,7 @@ def locked(path: Path, busy: PipelineError | None = None) -> Iterator[Lock]:
             except BlockingIOError:
                 assert busy
                 raise busy from None
-            if _is_still(path, descriptor):
+            if is_still(path, descriptor):
                 yield Lock(path)
                 return
 
@@ -145,8 +145,8 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether a lock's file was not removed by its holder while we waited for it."""
+def is_still(path: Path, descriptor: int) -> bool:
+    """Whether what was opened, as a lock's file that was waited for, has not been replaced or removed since."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from jetstream_pipeline.archive import client, transfer, web
 from jetstream_pipeline.archive.answers import ListPage, PlanPage
 from jetstream_pipeline.archive.client import Archive
-from jetstream_pipeline.archive.client_errors import BadAnswer, CannotKeep, NoArchive, NotAllowed, StalePlan
+from jetstream_pipeline.archive.client_errors import BadAnswer, NoArchive, NotAllowed, StalePlan
 from jetstream_pipeline.archive.errors import ArchiveError
 from jetstream_pipeline.archive.plans import Plan, Unit, filters, merged
 from jetstream_pipeline.archive.tries import retry_after_sec
@@ -32,6 +32,7 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.errors import Refused
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline_tests import disks
 from jetstream_pipeline_tests.archive.server import Fault, Segment, Server, serving
 from jetstream_pipeline_tests.reference import reference
@@ -652,6 +653,7 @@ import asyncio, sys
 from pathlib import Path
 from jetstream_pipeline.archive.client import Archive
 from jetstream_pipeline.archive.plans import Unit
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.jetstream.hosts import Host
 
 async def fetch(host, name, checksum, target):
@@ -709,7 +711,7 @@ def test_a_full_disk_is_told_and_what_came_is_gone_on_with(tmp_path: Path, stack
     server = stack.enter_context(serving(segment))
     stack.enter_context(disks.small(tmp_path, 256))
     target = tmp_path / "segment"
-    with pytest.raises(CannotKeep, match=r"^cannot write .*: No space left on device; check that") as error:
+    with pytest.raises(StorageError, match=r"^cannot write .*: No space left on device; check that") as error:
         fetch(server, segment.unit, target)
     assert not error.value.passing
     there = beginning(tmp_path, segment).stat().st_size

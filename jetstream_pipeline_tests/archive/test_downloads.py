@@ -16,11 +16,12 @@ import pytest
 
 from jetstream_pipeline.archive import downloads
 from jetstream_pipeline.archive.client import Archive
-from jetstream_pipeline.archive.client_errors import CannotKeep, StalePlan
+from jetstream_pipeline.archive.client_errors import StalePlan
 from jetstream_pipeline.archive.downloads import Fetched, fetched
 from jetstream_pipeline.archive.errors import ArchiveError
 from jetstream_pipeline.archive.plans import Unit
 from jetstream_pipeline.archive.shelf import size
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline_tests import disks
 from jetstream_pipeline_tests.archive.server import Fault, Segment, Server, serving
 
@@ -282,6 +283,7 @@ from pathlib import Path
 from jetstream_pipeline.archive.client import Archive
 from jetstream_pipeline.archive.downloads import fetched
 from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.jetstream.subscription import Subscription
 
 async def take(host, folder, kept):
@@ -331,7 +333,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path: Path, stack: Exi
     server = stack.enter_context(serving(segment))
     stack.enter_context(disks.small(tmp_path, 200))
     unit = segment.unit_of(range(60)) if blocks else segment.unit
-    with pytest.raises(CannotKeep, match=r"No space left on device; check that it is writable and has room$"):
+    with pytest.raises(StorageError, match=r"No space left on device; check that it is writable and has room$"):
         take(server, [unit], tmp_path)
     before = server.served["getBlock" if blocks else "getSegment"]
     disks.enlarge(tmp_path, 1_000)

@@ -23,6 +23,7 @@ from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.simulator import Faults, Network, Simulator, running
 from jetstream_pipeline.simulator.faults import Compact, Corrupt, CutAfterBytes, Refuse
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
 from jetstream_pipeline.window import Window
@@ -184,6 +185,12 @@ def test_an_archive_that_fails_is_an_error_where_no_stream_has_the_window(data: 
         replayed(data, [simulator])
     with running(archiving(OLD, faults=refused, lookback=10 * HOUR)) as simulator:
         assert replayed(data, [simulator]).state is WindowState.COMPLETE
+
+
+def test_a_disk_that_takes_nothing_is_no_fault_of_the_host(data: DataDirectory) -> None:
+    data.archive.write_text("a file where the folder should be")
+    with running(archiving(OLD)) as simulator, pytest.raises(StorageError, match="Not a directory; check that"):
+        replayed(data, [simulator, simulator])
 
 
 @pytest.mark.parametrize("minutes", [0, 5], ids=["nothing", "its beginning"])
