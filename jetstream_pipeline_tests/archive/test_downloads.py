@@ -283,7 +283,6 @@ from pathlib import Path
 from jetstream_pipeline.archive.client import Archive
 from jetstream_pipeline.archive.downloads import fetched
 from jetstream_pipeline.jetstream.hosts import Host
-from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.jetstream.subscription import Subscription
 
 async def take(host, folder, kept):
