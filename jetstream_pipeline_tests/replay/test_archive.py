@@ -187,6 +187,17 @@ def test_an_archive_that_fails_is_an_error_where_no_stream_has_the_window(data: 
         assert replayed(data, [simulator]).state is WindowState.COMPLETE
 
 
+def test_the_command_and_the_connector_send_the_token(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(archiving(OLD, api_token="open-sesame")) as simulator:
+        assert run(data.root, simulator, OLD).returncode == 1
+        monkeypatch.setenv("JETSTREAM_API_TOKEN", "open-sesame")
+        assert run(data.root, simulator, OLD).returncode == 0
+        connector = JetstreamConnector("queue", data_dir=data.root)
+        listening = connector.listen_until_count(simulator.address, (), 0, 60, OLD.start, end_timestamp=OLD.end)
+        assert asyncio.run(listening).gaps == ()
+    assert stored(data.root, OLD) == enumerated()
+
+
 def test_a_disk_that_takes_nothing_is_no_fault_of_the_host(data: DataDirectory) -> None:
     data.archive.write_text("a file where the folder should be")
     with running(archiving(OLD)) as simulator, pytest.raises(StorageError, match="Not a directory; check that"):

@@ -252,3 +252,9 @@ def test_without_a_clock_of_somebody_else_a_new_stream_begins_two_days_before_no
     first = stream_of(data).first_hour()
     assert timedelta(0) <= before - first < timedelta(days=1, minutes=10)
     assert first.hour == first.minute == first.second == first.microsecond == 0
+
+
+def test_archives_are_asked_with_the_token_of_the_settings(data: DataDirectory) -> None:
+    access = stream_of(data, name="mine", api_token="open-sesame").access
+    assert (access.token_text, access.folder) == ("open-sesame", data.archive)
+    assert "open-sesame" not in repr(access)
