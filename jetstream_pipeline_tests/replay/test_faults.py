@@ -261,5 +261,5 @@ def test_a_window_that_has_not_ended_by_a_clock_that_is_late_is_refused(
     host: Simulator, truth: Rows, earlier: Files, tmp_path: Path
 ) -> None:
     put(earlier, tmp_path)
-    assert "has not ended yet" in fails(tmp_path, host, first=_CLOCK.format(at_start=86_400, later=0))
+    assert "has not ended yet" in fails(tmp_path, host, first=_CLOCK.format(at_start=172_800, later=0))
     completes(tmp_path, host, truth)
