@@ -79,7 +79,7 @@ def at_rest(deployment: Deployment, windows: list[Window]) -> bool:
 def test_hours_during_which_the_daemon_was_down_are_there_soon_after_it_is_up_also_when_all_is_killed_meanwhile(
     tmp_path: Path, stack: ExitStack
 ) -> None:
-    windows = hours_ago(11, 2)
+    windows = hours_ago(8, 2)
     deployment = deployed(stack, tmp_path, windows[0], 36)
     with deployment.daemon():
         deployment.wait(lambda: len(deployment.materialized()) >= 2, LIMIT_SEC)
@@ -90,7 +90,7 @@ def test_hours_during_which_the_daemon_was_down_are_there_soon_after_it_is_up_al
 
 def test_a_backfill_whose_code_server_is_killed_becomes_whole(tmp_path: Path, stack: ExitStack) -> None:
     """What is queued waits for the next one, which the daemon starts."""
-    windows = hours_ago(8, 3)
+    windows = hours_ago(6, 3)
     deployment = deployed(stack, tmp_path, windows[0], 0)
     deployment.backfill(windows)
     with deployment.daemon() as daemon:

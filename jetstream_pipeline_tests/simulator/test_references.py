@@ -14,7 +14,7 @@ from jetstream_pipeline_tests.simulator.conftest import MINUTE_US, NOON_US
 
 _TID_CHARACTERS = "234567abcdefghijklmnopqrstuvwxyz"
 _HOURS = 9
-_SMALL = Network(seed=3, rate=8.0)
+_SMALL = Network(seed=3, rate=4.0)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from jetstream_pipeline_tests.handles.world import World
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-NETWORK = Network(seed=3, rate=10)
+NETWORK = Network(seed=3, rate=3)
 PAST = Window.hour(datetime.now(UTC) - timedelta(hours=3))
 POSTS = ("app.bsky.feed.post",)
 
