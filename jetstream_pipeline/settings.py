@@ -23,6 +23,8 @@ from jetstream_pipeline.handles.endpoints import (
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.transport import Transport, default_transport
+from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import check_place, parse_place
 from jetstream_pipeline.window import Window, parse_time
 
 _PREFIX = "JETSTREAM_"
@@ -45,6 +47,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     data_dir: Path = Field(Path("data"), description="Where all data lies.")
+    lake: str = Field(
+        "", description="Where the lake lies, instead of in the data directory: a path, or s3://BUCKET/PREFIX and such."
+    )
     hosts: _CommaList = Field(
         PUBLIC_HOSTS,
         description="Jetstream hosts in the order of fail-over, comma-separated: names or ws(s):// addresses.",
@@ -98,6 +103,12 @@ class Settings(BaseSettings):
     @classmethod
     def _none_where_empty(cls, value: object) -> object:
         return value or None
+
+    @field_validator("lake")
+    @classmethod
+    def _check_lake(cls, value: str) -> str:
+        _told(lambda: check_place(value))
+        return value
 
     @field_validator("hosts")
     @classmethod
@@ -153,6 +164,11 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
             raise InvalidInput(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    @property
+    def data(self) -> DataDirectory:
+        """Where data lies; InvalidInput where that cannot be used."""
+        return DataDirectory(self.data_dir, parse_place(self.lake) if self.lake else None)
 
     @property
     def settle(self) -> timedelta:

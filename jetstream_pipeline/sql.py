@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 
 def literal(value: object) -> str:
@@ -11,6 +10,6 @@ def literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def glob_safe(path: Path) -> str:
+def glob_safe(path: object) -> str:
     """A path in which DuckDB's glob finds no wildcard, whatever characters its folders' names hold."""
     return re.sub(r"[\[*?]", r"[\g<0>]", str(path))

@@ -13,6 +13,9 @@ import pytest
 from jetstream_pipeline.jetstream import transport
 from jetstream_pipeline.jetstream.transport import Transport
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline_tests.object_store import object_store, remote_data, s3_endpoint
+
+__all__ = ["object_store", "remote_data", "s3_endpoint"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

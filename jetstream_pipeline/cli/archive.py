@@ -27,7 +27,6 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.subscription import KINDS, Subscription
 from jetstream_pipeline.replay.segments import list_segments, plan_segments
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import from_us
 
 _NO_HOST = ""
@@ -58,7 +57,7 @@ _HOSTS = click.option(
 def list_(hosts: tuple[str, ...], form: str) -> None:
     """The sealed segments of a host's archive, in stream order."""
     settings = Settings.read()
-    host, listed = list_segments(settings.parsed_hosts(hosts), access(settings, DataDirectory(settings.data_dir)))
+    host, listed = list_segments(settings.parsed_hosts(hosts), access(settings, settings.data))
     if form == "ndjson":
         for segment in listed:
             click.echo(segment.model_dump_json())
@@ -98,7 +97,7 @@ def plan(
         raise InvalidInput(f"--before {before} is not after --after {after}")
     settings = Settings.read()
     subscription = Subscription(collections, dids, kinds)
-    servers, asked = settings.parsed_hosts(hosts), access(settings, DataDirectory(settings.data_dir))
+    servers, asked = settings.parsed_hosts(hosts), access(settings, settings.data)
     host, planned = plan_segments(servers, asked, subscription, after, before)
     if form == "ndjson":
         for unit in planned.units:

@@ -9,7 +9,7 @@ import click
 from jetstream_pipeline.cli.output import WRITERS
 from jetstream_pipeline.replay.retry import retry as retry_name
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.files import folders, found
 from jetstream_pipeline.storage.quarantine import FILES, window_of
 from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.warehouse.database import querying, refresh
@@ -29,7 +29,7 @@ def quarantine() -> None:
 @click.option("-f", "--format", "form", type=click.Choice(list(WRITERS)), default="table", show_default=True)
 def list_(form: str) -> None:
     """How many messages of each stream and queue could not be read, by reason."""
-    with querying(DataDirectory(Settings.read().data_dir)) as connection:
+    with querying(Settings.read().data) as connection:
         WRITERS[form](connection.sql(_BY_REASON))
 
 
@@ -46,8 +46,8 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
     for another reason than that its messages still cannot be read.
     """
     settings = Settings.read()
-    data = DataDirectory(settings.data_dir)
-    everything = sorted(path.name for path in data.quarantine.glob("*/"))
+    data = settings.data
+    everything = [folder.name for folder in folders(data.quarantine)]
     failed = False
     for name in names or everything:
         for retried in retry_name(data, name, skew=settings.host_skew):
@@ -57,8 +57,8 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
             click.echo(retried.model_dump_json() if as_json else line)
             failed = failed or retried.note is not None
         # Those too of which a run that died has left nothing in quarantine.
-        for path in sorted(data.quarantine_folder(name).glob(FILES)) if tables else ():
-            if window := window_of(path):
+        for file in found(data.quarantine_folder(name), FILES) if tables else ():
+            if window := window_of(file.path):
                 build_stale(name, window, data.lake)
     refresh(data)
     sys.exit(1 if failed else 0)

@@ -10,7 +10,6 @@ from jetstream_pipeline.cli.windows import derive_tables, options, reporter
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.warehouse.database import refresh
 from jetstream_pipeline.window import hours, parse_time
@@ -60,7 +59,7 @@ def replay(
     settings = Settings.read()
     windows = list(hours(parse_time(start), parse_time(end)))
     subscription = Subscription(collections or settings.collections, dids)
-    servers, data = settings.parsed_hosts(hosts), DataDirectory(settings.data_dir)
+    servers, data = settings.parsed_hosts(hosts), settings.data
     whole = True
     for window in windows:
         summary = replay_window(

@@ -10,7 +10,6 @@ import duckdb
 from jetstream_pipeline.cli.output import WRITERS
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.warehouse.database import querying
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
@@ -28,14 +27,14 @@ def sql(query: str, form: str) -> None:
 
     `SHOW TABLES` lists them, `DESCRIBE posts` shows a view's columns.
     """
-    data = DataDirectory(Settings.read().data_dir)
-    with querying(data) as connection:
-        try:
+    data = Settings.read().data
+    try:
+        with querying(data) as connection:
             result = connection.sql(_checked(connection, query))
             if result is not None:
                 WRITERS[form](result)
-        except duckdb.Error as error:
-            raise InvalidInput(" ".join(line.strip() for line in _telling(str(error)))) from None
+    except duckdb.Error as error:
+        raise InvalidInput(" ".join(line.strip() for line in _telling(str(error)))) from None
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:

@@ -14,7 +14,6 @@ from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.warehouse.database import refresh
@@ -46,7 +45,7 @@ def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bo
     window is not, 2 where no window could be compared at all.
     """
     settings = Settings.read()
-    servers, data = settings.parsed_hosts(hosts), DataDirectory(settings.data_dir)
+    servers, data = settings.parsed_hosts(hosts), settings.data
     windows = list(hours(parse_time(start), parse_time(end)))
     subscription_of(data, stream)  # Where there is no such stream, that is said once.
     compared, verified = False, True

@@ -25,7 +25,6 @@ from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.items import QueueStats
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.window import from_us, parse_time, to_us
@@ -60,7 +59,8 @@ class JetstreamConnector:
         if batch_size < 1:
             raise InvalidInput(f"batch_size={batch_size}: at least one record goes into a transaction")
         self._settings = Settings.read()
-        self._data = DataDirectory(Path(data_dir) if data_dir else self._settings.data_dir)
+        settings = self._settings
+        self._data = (settings.model_copy(update={"data_dir": Path(data_dir)}) if data_dir else settings).data
         self.queue = Queue(queue_name, create_new_queue=True, data_dir=self._data.root) if queue_name else None
         self._name = queue_name or _UNQUEUED
         self._batch_size = batch_size

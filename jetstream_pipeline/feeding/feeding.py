@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,9 +23,10 @@ from jetstream_pipeline.feeding.errors import FeedBusy
 from jetstream_pipeline.feeding.fed_list import DIGEST, FedList, Mark, Marker, Note, digests
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.storage.event_layout import in_stream_order
-from jetstream_pipeline.storage.files import locked, make_directory, version
+from jetstream_pipeline.storage.files import exists, locked, make_directory, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.window import Window
@@ -83,7 +83,7 @@ def feed_window(
     """
     began = time.monotonic()
     events = data.lake.events_path(stream, window)
-    if not events.exists():
+    if not exists(events):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     queue = Queue(feed.queue, create_new_queue=True, data_dir=data.root)
     fed_list = FedList(data, queue, stream, window)
@@ -102,7 +102,7 @@ def feed_window(
 class _Feeding:
     """One feeding of one window, by the holder of its lock."""
 
-    def __init__(self, events: Path, feed: Feed, queue: Queue, fed_list: FedList, metadata: dict[str, str]) -> None:
+    def __init__(self, events: AnyPath, feed: Feed, queue: Queue, fed_list: FedList, metadata: dict[str, str]) -> None:
         self._events = events
         self._feed = feed
         self._queue = queue

@@ -21,6 +21,8 @@ from jetstream_pipeline.window import Window
 _AT_ONCE = 50
 _LOOKED_AT = 2_000
 """Files in one look: each takes some milliseconds, and a sensor's look must end within a minute."""
+_LISTED_LATE_NS = 900 * 1_000_000_000
+"""How much later than others, put after it, a store may list an object."""
 
 
 def adoptions(
@@ -34,31 +36,27 @@ def adoptions(
     """Materializations of the windows that were put into the lake at `since_ns` (unix nanoseconds) or later and that
     Dagster does not know with this content; and until when everything has been looked at, for the next time. `first`:
     where the stream's partitions begin."""
-    changed = []
-    for path in stream.data.lake.windows(stream.name):
-        with suppress(FileNotFoundError):
-            changed.append((_moment(path), path))
+    lake = stream.data.lake
+    late_ns = 0 if isinstance(lake.root, Path) else _LISTED_LATE_NS
+    # Files that came together may have the same moment.
+    changed = [file for file in lake.listed(stream.name) if file.moment_ns >= since_ns - late_ns]
+    changed.sort(key=lambda file: (file.moment_ns, file.path))
     found: list[dg.AssetMaterialization] = []
     until = None
-    for moment, path in sorted(entry for entry in changed if entry[0] >= since_ns)[:_LOOKED_AT]:
-        window = hour_of(path)
+    for file in changed[:_LOOKED_AT]:
+        moment, window = file.moment_ns, hour_of(file.path)
         if window in under_way or window.start < first:
             # Its run will say so, or a later look: the partitions reach it when the definitions are loaded again.
             until = until or moment
             continue
         if len(found) == _AT_ONCE:
             break
-        since_ns = moment
+        since_ns = max(since_ns, moment)
         with suppress(PipelineError):
-            summary = read_summary(path)
+            summary = read_summary(file.path)
             if summary.content != _known_content(instance, events, window):
-                found.append(materialization(events, window, summary, window_metadata(summary, path)))
+                found.append(materialization(events, window, summary, window_metadata(summary, file.path)))
     return found, until or since_ns
-
-
-def _moment(path: Path) -> int:
-    """When a file was put there; its last write is older. Files that came together may have the same."""
-    return path.stat().st_ctime_ns
 
 
 def _known_content(instance: dg.DagsterInstance, events: dg.AssetKey, window: Window) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,7 +26,8 @@ from jetstream_pipeline.orchestration.metadata import (
 )
 from jetstream_pipeline.orchestration.under_way import NOT_ENDED, PARTITION_TAG
 from jetstream_pipeline.replay.segments import segment_name
-from jetstream_pipeline.storage.files import Version, version
+from jetstream_pipeline.storage.files import Version, size, version
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import SegmentSummary, read_segment_summary
 from jetstream_pipeline.streams.catching_up import Attempt
 from jetstream_pipeline.streams.stream import Stream
@@ -91,12 +91,12 @@ def _metadata(stream: Stream, summary: SegmentSummary) -> Metadata:
     path = stream.data.lake.segment_path(stream.name, summary.segment)
     return {
         "dagster/partition_row_count": dg.MetadataValue.int(summary.events),
-        "path": dg.MetadataValue.path(path),
+        "path": dg.MetadataValue.path(str(path)),
         "first_witnessed": dg.MetadataValue.timestamp(summary.first_witnessed),
         "last_witnessed": dg.MetadataValue.timestamp(summary.last_witnessed),
         **figures(
             {
-                "bytes": path.stat().st_size,
+                "bytes": size(path),
                 "host": summary.host,
                 "checksum": summary.checksum,
                 "counts_by_kind": summary.counts_by_kind,
@@ -175,7 +175,7 @@ def _standing(stream: Stream, name: str) -> str | None:
 
 
 @lru_cache(maxsize=100_000)
-def _version_of(path: Path, _: Version) -> str | None:
+def _version_of(path: AnyPath, _: Version) -> str | None:
     """Looked up again only where it is another file."""
     with suppress(PipelineError):
         summary = read_segment_summary(path)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import dagster as dg
 
 from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
+from jetstream_pipeline.storage.files import size
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.tables.definitions import Table
 from jetstream_pipeline.window import Window
@@ -57,9 +58,9 @@ def _line(window: Window, progress: Progress) -> str:
     return f"{window}: {progress.share(window):.0%}, {progress.events:,} events, {rate:,.0f}/s{behind}"
 
 
-def window_metadata(summary: WindowSummary, path: Path | None = None) -> Metadata:
+def window_metadata(summary: WindowSummary, path: AnyPath | None = None) -> Metadata:
     """What one wants to know of a window, and of its file where that stands. Figures plot themselves over time."""
-    file: Metadata = {"path": dg.MetadataValue.path(path), "bytes": _int(path.stat().st_size)} if path else {}
+    file: Metadata = {"path": dg.MetadataValue.path(str(path)), "bytes": _int(size(path))} if path else {}
     proof = summary.proof
     times = {"first_time": summary.first_time, "last_time": summary.last_time, "position": proof.position}
     shown = {"start_shown_by": proof.start_shown_by, "end_shown_by": proof.end_shown_by}

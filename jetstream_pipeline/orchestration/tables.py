@@ -22,7 +22,7 @@ def table_asset(stream: Stream, table: Table, events: dg.AssetKey) -> dg.AssetsD
             "dagster/partition_row_count": dg.MetadataValue.int(summary.rows),
             "bytes": dg.MetadataValue.int(summary.bytes),
             "seconds": dg.MetadataValue.float(round(summary.seconds, 3)),
-            "path": dg.MetadataValue.path(summary.path),
+            "path": dg.MetadataValue.path(str(summary.path)),
         }
 
     return consumer_asset(

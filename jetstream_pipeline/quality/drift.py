@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from jetstream_pipeline.quality.finding import Figures, Finding
 from jetstream_pipeline.quality.sampling import Sample, sample
+from jetstream_pipeline.storage.places import AnyPath
 
 _TOLERATED = 0.05
 _ENOUGH = 100
 """Records before a share of them says anything."""
 
 
-def drift(path: Path) -> Finding:
+def drift(path: AnyPath) -> Finding:
     """Passes unless more than a twentieth of the records that tables are made of have fields unknown to us, or more
     than a twentieth of one collection's lack what their lexicon requires. Collections that we do not know are counted.
 

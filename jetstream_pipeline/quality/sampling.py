@@ -6,13 +6,14 @@ The sample is every so-many-th row, so that it is the same each time. Whether wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
 from jetstream_pipeline.quality.lexicons import COLLECTIONS, RECORDS
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.places import AnyPath, shown
+from jetstream_pipeline.storage.querying import connected
 from jetstream_pipeline.tables.columns import readable
 
 _SAMPLE_ROWS = 200_000
@@ -61,12 +62,12 @@ class Sample:
     unknown_collections_events: int
 
 
-def sample(path: Path) -> Sample:
+def sample(path: AnyPath) -> Sample:
     """Look into a window's file; StorageError where it cannot be read."""
-    file = glob_safe(path)
+    file = glob_safe(shown(path))
     known = {"known": sorted(COLLECTIONS), "names": _NAMES, "chars": _NAME_CHARS + 1}
     try:
-        with duckdb.connect() as connection:
+        with connected(path) as connection:
             number = connection.execute(_NUMBER, {"path": file}).fetchall()[0][0]
             every = max(1, -(-number // _SAMPLE_ROWS))
             connection.execute(_sampling(), {"path": file, "every": every})

@@ -15,6 +15,7 @@ from jetstream_pipeline.storage.event_layout import in_stream_order
 from jetstream_pipeline.storage.files import Version, move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.staging import settling
 from jetstream_pipeline.storage.summary import Counts, WindowSummary
 from jetstream_pipeline.storage.window_file import write_window
@@ -33,7 +34,7 @@ def standing(data: DataDirectory, stream: str, window: Window) -> tuple[Version 
     return tuple(map(version, (lake.events_path(stream, window), *neighbours(lake, stream, window))))
 
 
-def rows(path: Path) -> Iterator[pa.RecordBatch]:
+def rows(path: AnyPath) -> Iterator[pa.RecordBatch]:
     """A window's events in stream order."""
     with reading(path) as file:
         yield from in_stream_order(file)

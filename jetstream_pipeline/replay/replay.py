@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream.hosts import Host
@@ -15,7 +14,9 @@ from jetstream_pipeline.replay.reading import Progress, Source, read_window
 from jetstream_pipeline.replay.sealing import Place, drafted, seal
 from jetstream_pipeline.replay.streams import check_filter
 from jetstream_pipeline.storage.errors import Damaged
+from jetstream_pipeline.storage.files import exists
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.staging import staged, sweep
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary, read_summary
 from jetstream_pipeline.window import Window, span_us
@@ -72,10 +73,10 @@ def replay_window(
     return summary
 
 
-def _proved_by_others(path: Path, subscription: Subscription) -> WindowSummary | None:
+def _proved_by_others(path: AnyPath, subscription: Subscription) -> WindowSummary | None:
     """What a window's file says of itself, where more than one host stands for it. One that is damaged is replayed."""
     with suppress(Damaged):
-        if path.exists():
+        if exists(path):
             summary = read_summary(path)
             proved = summary.state is WindowState.VERIFIED or summary.repaired > 0
             return summary if proved and summary.fingerprint == subscription.fingerprint else None

@@ -24,7 +24,9 @@ from jetstream_pipeline.replay.replay import HOST_SKEW
 from jetstream_pipeline.replay.seams import Seams
 from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.storage import quarantine
+from jetstream_pipeline.storage.files import folders, found
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
@@ -61,7 +63,7 @@ class _Kept:
     """The others."""
 
     @classmethod
-    def read(cls, path: Path) -> _Kept:
+    def read(cls, path: AnyPath) -> _Kept:
         rows = quarantine.read(path)
         latest_us = to_us(datetime.now(UTC)) + CLOCK_SLACK_US
         understood, events = [], []
@@ -92,9 +94,9 @@ def retry(data: DataDirectory, name: str, *, skew: timedelta = HOST_SKEW) -> Ite
     clocks may differ. InvalidInput where there is nothing of that name.
     """
     folder = data.quarantine_folder(name)
-    if not folder.is_dir():
-        raise InvalidInput(f"there is no quarantine of {name} in {data.root}")
-    for path in sorted(folder.glob(quarantine.FILES)):
+    if folder not in folders(data.quarantine):
+        raise InvalidInput(f"there is no quarantine of {name} in {data.shown}")
+    for path in [file.path for file in found(folder, quarantine.FILES)]:
         window = quarantine.window_of(path)
         messages = 0
         try:
@@ -110,7 +112,7 @@ def retry(data: DataDirectory, name: str, *, skew: timedelta = HOST_SKEW) -> Ite
         yield retried
 
 
-def _retry_queue(data: DataDirectory, name: str, path: Path) -> Retried:
+def _retry_queue(data: DataDirectory, name: str, path: AnyPath) -> Retried:
     kept = _Kept.read(path)
     added = 0
     if kept.events.num_rows:
@@ -125,7 +127,7 @@ def _retry_window(data: DataDirectory, stream: str, window: Window, skew_us: int
     with staged(data, stream, window, "retrying") as files:
         kept = _Kept.read(path)
         understood, added, note = kept.events.num_rows, 0, None
-        if understood and not data.lake.events_path(stream, window).exists():
+        if understood and not data.lake.has(stream, window):
             understood, note = 0, f"{stream} {window} is not whole; replay it, which reads its messages again"
         elif understood:
             added = _into_window(data, stream, window, kept, skew_us, files.folder)

@@ -21,6 +21,7 @@ from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.event_layout import FILE_SCHEMA
 from jetstream_pipeline.storage.files import move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.staging import StagedWindow, settling
 from jetstream_pipeline.storage.summary import Counts, WindowState, WindowSummary
@@ -114,7 +115,7 @@ def _seal_incomplete(
     data, stream, window = place.data, place.stream, place.window
     describe = _describing(place, files, evidence, None, state, reason)
     own = (batch for section, batch in files.events() if section == Section.WINDOW)
-    if data.lake.events_path(stream, window).exists():
+    if data.lake.has(stream, window):
         return describe(count(own))
     if draft and draft.is_as_read:
         written, summary = draft.path, draft.finish(describe)
@@ -169,7 +170,7 @@ def _write_messages(files: StagedWindow) -> Path | None:
     return rows.path if number else None
 
 
-def _put(messages: Path | None, target: Path, summary: WindowSummary) -> None:
+def _put(messages: Path | None, target: AnyPath, summary: WindowSummary) -> None:
     if messages is None:
         emptied(target, QUARANTINE_SCHEMA, summary)
     else:

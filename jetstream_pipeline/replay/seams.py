@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,9 +18,10 @@ from jetstream_pipeline.events.identity import IDENTITY_COLUMNS, identities
 from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.event_layout import in_stream_order
-from jetstream_pipeline.storage.files import Version, version
+from jetstream_pipeline.storage.files import Version, exists, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.window import Window
 
@@ -90,7 +90,7 @@ class Seams:
         return batch
 
 
-def neighbours(lake: Lake, stream: str, window: Window) -> tuple[Path, Path]:
+def neighbours(lake: Lake, stream: str, window: Window) -> tuple[AnyPath, AnyPath]:
     """Where the whole windows before and after one lie, whether they are there or not."""
     length = window.end - window.start
     before, after = (Window(window.start + shift, window.end + shift) for shift in (-length, length))
@@ -98,19 +98,19 @@ def neighbours(lake: Lake, stream: str, window: Window) -> tuple[Path, Path]:
 
 
 def _held(
-    rows: Callable[[Path, int], Sequence[pa.RecordBatch]], path: Path, moment_us: int, fingerprint: str
+    rows: Callable[[AnyPath, int], Sequence[pa.RecordBatch]], path: AnyPath, moment_us: int, fingerprint: str
 ) -> pa.Array | None:
     """What a neighbour holds near a moment. One of another filter has no say, nor has one that is damaged: it settles
     with this window when it is replayed. One that cannot be read just now is a failure."""
     try:
-        if path.exists() and read_summary(path).fingerprint == fingerprint:
+        if exists(path) and read_summary(path).fingerprint == fingerprint:
             return _identities(rows(path, moment_us))
     except Damaged:
         pass
     return None
 
 
-def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
+def _last_rows(path: AnyPath, since_us: int) -> Sequence[pa.RecordBatch]:
     """The row groups at a window's end that reach back to `since_us`."""
     found: list[pa.RecordBatch] = []
     with reading(path) as file:
@@ -121,7 +121,7 @@ def _last_rows(path: Path, since_us: int) -> Sequence[pa.RecordBatch]:
     return found
 
 
-def _first_rows(path: Path, until_us: int) -> Sequence[pa.RecordBatch]:
+def _first_rows(path: AnyPath, until_us: int) -> Sequence[pa.RecordBatch]:
     """The row groups at a window's beginning that reach to `until_us`."""
     found: list[pa.RecordBatch] = []
     with reading(path) as file:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -28,8 +27,9 @@ from jetstream_pipeline.events.parts import Part
 from jetstream_pipeline.events.wires import ARCHIVE
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
-from jetstream_pipeline.storage.files import replacing
+from jetstream_pipeline.storage.files import exists, replacing
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA, Unreadable, quarantined
 from jetstream_pipeline.storage.summary import SEGMENT_KEY, Counts, SegmentSummary
 from jetstream_pipeline.storage.window_file import WindowWriter
@@ -124,8 +124,8 @@ def _unreadable(part: Part, segment: ListedSegment) -> list[Unreadable]:
     return [Unreadable(one.message, one.reason, times[one.after]) for one in part.rejected]
 
 
-def _keep(path: Path, rejected: Sequence[Unreadable], host: Host) -> None:
-    if not (rejected or path.exists()):
+def _keep(path: AnyPath, rejected: Sequence[Unreadable], host: Host) -> None:
+    if not (rejected or exists(path)):
         return
     rows = quarantined(rejected, received_at=datetime.now(UTC), host=host.name, wire=ARCHIVE)
     with replacing(path) as temporary:

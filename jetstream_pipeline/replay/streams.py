@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.jetstream.subscription import Subscription
+from jetstream_pipeline.storage.files import exists
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.stream_filter import StreamFilter, read_filter, write_filter
@@ -41,7 +43,7 @@ def subscription_of(data: DataDirectory, stream: str) -> Subscription:
     """The filter that a stream's windows have; InvalidInput where nothing was replayed into it yet."""
     said = read_filter(data.lake.stream_path(stream))
     if said is None:
-        raise InvalidInput(f"there is no stream {stream} in {data.root}; replay a window of it first")
+        raise InvalidInput(f"there is no stream {stream} in {data.shown}; replay a window of it first")
     return Subscription(said.collections, said.dids, said.kinds)
 
 
@@ -55,6 +57,9 @@ def _as_said(subscription: Subscription) -> StreamFilter:
 
 
 def _has_windows(lake: Lake, stream: str) -> bool:
+    """A store lists windows late: there, a stream with a filter has some."""
+    if not isinstance(lake.root, Path) and exists(lake.stream_path(stream)):
+        return True
     return next(lake.windows(stream), None) is not None
 
 

@@ -17,6 +17,7 @@ from jetstream_pipeline.replay.reading import Progress, Source, read_window
 from jetstream_pipeline.replay.replay import HOST_SKEW, SETTLE, check_settled
 from jetstream_pipeline.replay.seams import Seams
 from jetstream_pipeline.replay.streams import subscription_of
+from jetstream_pipeline.storage.files import exists
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import StagedWindow, staged
 from jetstream_pipeline.storage.summary import Counts, Verification, WindowState, WindowSummary, read_summary
@@ -100,7 +101,7 @@ def verify_window(
 
 def _standing_summary(data: DataDirectory, stream: str, window: Window, fingerprint: str) -> WindowSummary:
     path = data.lake.events_path(stream, window)
-    if not path.exists():
+    if not exists(path):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     summary = read_summary(path)
     if summary.fingerprint != fingerprint:

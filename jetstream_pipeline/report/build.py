@@ -19,10 +19,11 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.report.figures import Figures, count_figures
 from jetstream_pipeline.report.pictures import drawn
 from jetstream_pipeline.report.text import written
-from jetstream_pipeline.storage.files import replacing, told, version
+from jetstream_pipeline.storage.files import exists, replacing, told, version
 from jetstream_pipeline.storage.hive import hour_folder
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.window import Window
 
@@ -82,7 +83,7 @@ def build_report(stream: str, window: Window, data: DataDirectory) -> Report:
     """
     began = time.monotonic()
     events = data.lake.events_path(stream, window)
-    if not events.exists():
+    if not exists(events):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     folder = report_folder(data, stream, window)
     figures = _standing(folder, read_summary(events).content)
@@ -93,7 +94,7 @@ def build_report(stream: str, window: Window, data: DataDirectory) -> Report:
     return Report(folder, stream, window, figures, is_new, time.monotonic() - began)
 
 
-def _counted(events: Path, window: Window) -> tuple[Figures, str]:
+def _counted(events: AnyPath, window: Window) -> tuple[Figures, str]:
     """The figures of one and the same file, and its content, also where it is replaced meanwhile."""
     while True:
         before = version(events)

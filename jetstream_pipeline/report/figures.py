@@ -6,7 +6,6 @@ What a post holds is read as the table of posts reads it: nothing here looks int
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +15,8 @@ from jetstream_pipeline.events.schema import COMMIT
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.parquet import bytes_by_column
+from jetstream_pipeline.storage.places import AnyPath, shown
+from jetstream_pipeline.storage.querying import connected
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 
@@ -160,17 +161,17 @@ FROM posts
 """
 
 
-def count_figures(events: Path, window: Window) -> Figures:
+def count_figures(events: AnyPath, window: Window) -> Figures:
     """Count a window's events file; StorageError where it cannot be read."""
     try:
-        with duckdb.connect() as connection:
+        with connected(events) as connection:
             return _counted(connection, events, window)
     except duckdb.Error as error:
         raise StorageError(f"cannot count what {events} holds: {str(error).splitlines()[0]}") from error
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, path: Path, window: Window) -> Figures:
-    events = glob_safe(path)
+def _counted(connection: duckdb.DuckDBPyConnection, path: AnyPath, window: Window) -> Figures:
+    events = glob_safe(shown(path))
     minutes = (window.end_us - window.start_us) // _MINUTE_US
     per_minute = connection.execute(_PER_MINUTE, [events, window.start_us // _MINUTE_US, minutes]).fetchall()
     connection.execute(_POSTS, [events])
@@ -188,7 +189,7 @@ def _counted(connection: duckdb.DuckDBPyConnection, path: Path, window: Window) 
     )
 
 
-def _sized(path: Path) -> tuple[Sized, ...]:
+def _sized(path: AnyPath) -> tuple[Sized, ...]:
     sizes = sorted(bytes_by_column(path).items(), key=lambda one: -one[1])
     return tuple(Sized(column=name, bytes=size) for name, size in sizes)
 

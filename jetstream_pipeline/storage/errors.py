@@ -4,7 +4,13 @@ from jetstream_pipeline.errors import PipelineError
 
 
 class StorageError(PipelineError):
-    """A file or directory of the data directory cannot be read or written."""
+    """A file or directory of the data directory, or an object of the lake, cannot be read or written."""
+
+
+class StoreBusy(StorageError):
+    """The object store does not answer, or asks to be asked later."""
+
+    passing = True
 
 
 class Damaged(StorageError):

@@ -1,4 +1,4 @@
-"""Putting files where they belong, whole or not at all."""
+"""Putting files where they belong, whole or not at all: on a disk, or as objects in a store."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.storage import objects
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.places import AnyPath
 
 _STALE_SEC = 3600.0
 """No file takes so long to be written."""
 
 
 @contextmanager
-def told(path: Path, doing: str) -> Iterator[None]:
-    """Turn the operating system's refusal into one line that names the file."""
+def told(path: AnyPath, doing: str) -> Iterator[None]:
+    """Turn the operating system's refusal, or an object store's, into one line that names the file."""
+    if not isinstance(path, Path):
+        with objects.told(path, doing):
+            yield
+        return
     try:
         yield
     except OSError as error:
@@ -43,11 +51,14 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-Version = tuple[int, int]
+Version = tuple[int, int] | str
 
 
-def version(path: Path) -> Version | None:
+def version(path: AnyPath) -> Version | None:
     """What changes when a file is replaced; None where there is none."""
+    if not isinstance(path, Path):
+        said = objects.info(path)
+        return objects.tag(said) if said else None
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -55,12 +66,88 @@ def version(path: Path) -> Version | None:
     return status.st_ino, status.st_mtime_ns
 
 
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`; when the body succeeds, it is durable and takes `target`'s place at once.
+def exists(path: AnyPath) -> bool:
+    """Whether there is such a file, asked of itself, not of a listing; StorageError where nobody can tell."""
+    return path.exists() if isinstance(path, Path) else objects.info(path) is not None
 
-    Readers see the old file or the new one. When the body raises, `target` stays as it was.
+
+def size(path: AnyPath) -> int:
+    """A file's bytes; StorageError where there is none."""
+    if isinstance(path, Path):
+        with told(path, "read"):
+            return path.stat().st_size
+    said = objects.info(path)
+    if said is None:
+        raise StorageError(f"cannot read {path}: there is no such object")
+    return int(said["size"])
+
+
+def content(path: AnyPath) -> bytes | None:
+    """All that a small file holds; None where there is none."""
+    if not isinstance(path, Path):
+        return objects.content(path)
+    with told(path, "read"):
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file as a listing shows it: its bytes, and when it was put there, in unix nanoseconds by the clock there."""
+
+    path: AnyPath
+    size: int
+    moment_ns: int
+
+
+def found(folder: AnyPath, pattern: str) -> Iterator[Found]:
+    """The files below a folder whose path below it matches, in order. An object that is new may be listed late."""
+    if not isinstance(folder, Path):
+        for path, said in objects.listed(folder, pattern):
+            yield Found(path, int(said["size"]), objects.moment_ns(said))
+        return
+    for file in sorted(folder.glob(pattern)):
+        with suppress(FileNotFoundError):
+            # Its last write is older.
+            status = file.stat()
+            yield Found(file, status.st_size, status.st_ctime_ns)
+
+
+def folders(folder: AnyPath) -> list[AnyPath]:
+    """The folders in a folder, by name; none where there is no such folder."""
+    if not isinstance(folder, Path):
+        return [*objects.folders(folder)]
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def holds(folder: AnyPath, pattern: str) -> bool:
+    """Whether any file below a folder has a path that matches."""
+    found = next(folder.glob(pattern), None) if isinstance(folder, Path) else objects.first(folder, pattern)
+    return found is not None
+
+
+@contextmanager
+def replacing(target: AnyPath) -> Iterator[Path]:
+    """A temporary path; when the body succeeds, what is there is durable and takes `target`'s place at once.
+
+    Readers see the old file or the new one. When the body raises, `target` stays as it was. The temporary path is
+    beside `target`, or where this machine keeps temporary files if that is an object.
     """
+    if isinstance(target, Path):
+        with _replacing(target) as temporary:
+            yield temporary
+    else:
+        with tempfile.TemporaryDirectory(prefix="jetstream-", ignore_cleanup_errors=True) as folder:
+            temporary = Path(folder, target.name)
+            with told(temporary, "write"):
+                yield temporary
+            objects.put(temporary, target)
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
     make_directory(target.parent)
     _remove_stale(target)
     temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -74,8 +161,13 @@ def replacing(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path, target: AnyPath) -> None:
     """Put a durable file in `target`'s place in one step, from another file system too."""
+    if not isinstance(target, Path):
+        objects.put(source, target)
+        with told(source, "delete"):
+            source.unlink()
+        return
     make_directory(target.parent)
     with told(target, "write"):
         try:
@@ -83,7 +175,7 @@ def move(source: Path, target: Path) -> None:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            with replacing(target) as temporary:
+            with _replacing(target) as temporary:
                 shutil.copyfile(source, temporary)
             source.unlink()
         fsync_path(target.parent)

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.window import Window
 
 ANY_HOUR = "date=*/hour=*"
@@ -17,7 +18,7 @@ def hour_folder(moment: datetime) -> Path:
     return Path(f"date={moment:%Y-%m-%d}", f"hour={moment:%H}")
 
 
-def is_of_an_hour(path: Path) -> bool:
+def is_of_an_hour(path: AnyPath) -> bool:
     """Whether a file lies in such a folder; other people's folders may be beside ours."""
     try:
         hour_of(path)
@@ -26,7 +27,7 @@ def is_of_an_hour(path: Path) -> bool:
     return True
 
 
-def hour_of(path: Path) -> Window:
+def hour_of(path: AnyPath) -> Window:
     """The hour of a file in such a folder; InvalidInput where that is none."""
     date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
     return Window.from_key(f"{date}-{hour}:00")

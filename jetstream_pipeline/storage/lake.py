@@ -16,7 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.files import Found, exists, folders, found, holds
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of, is_of_an_hour
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.window import Window
 
 EVENTS = "events"
@@ -38,73 +40,83 @@ def check_name(name: str, what: str = "stream") -> str:
 
 
 class Lake:
-    """The Parquet files below one root directory."""
+    """The Parquet files below one root: a directory, or a prefix in an object store."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: AnyPath) -> None:
         self.root = root
 
-    def events_path(self, stream: str, window: Window) -> Path:
+    def events_path(self, stream: str, window: Window) -> AnyPath:
         return self._path(stream, EVENTS, window, EVENTS)
 
-    def incomplete_path(self, stream: str, window: Window) -> Path:
+    def incomplete_path(self, stream: str, window: Window) -> AnyPath:
         return self._path(stream, INCOMPLETE, window, EVENTS)
 
-    def table_path(self, stream: str, table: str, window: Window) -> Path:
+    def table_path(self, stream: str, table: str, window: Window) -> AnyPath:
         return self._path(stream, check_name(table, "table"), window, table)
 
-    def segment_path(self, stream: str, segment: str) -> Path:
+    def segment_path(self, stream: str, segment: str) -> AnyPath:
         """The file of a segment, which is named as on its host, but for `.jss`."""
         if not _SEGMENT.match(segment):
             raise InvalidInput(f"{segment!r} cannot name a segment; write seg_0000000000")
         return self.root / check_name(stream) / ARCHIVE / f"segment={segment}" / f"{EVENTS}.parquet"
 
-    def segments(self, stream: str) -> Iterator[Path]:
+    def segments(self, stream: str) -> Iterator[AnyPath]:
         """The files of the segments of a stream, by name."""
-        yield from sorted((self.root / check_name(stream) / ARCHIVE).glob(f"{ANY_SEGMENT}/{EVENTS}.parquet"))
+        for file in found(self.root / check_name(stream) / ARCHIVE, f"{ANY_SEGMENT}/{EVENTS}.parquet"):
+            yield file.path
 
-    def _path(self, stream: str, folder: str, window: Window, name: str) -> Path:
+    def _path(self, stream: str, folder: str, window: Window, name: str) -> AnyPath:
         if not window.is_hour:
             raise InvalidInput(f"the lake holds whole hours; {window} is not one")
         return self.root / check_name(stream) / folder / hour_folder(window.start) / f"{name}.parquet"
 
-    def stream_path(self, stream: str) -> Path:
+    def stream_path(self, stream: str) -> AnyPath:
         """What is said of a stream as a whole."""
         return self.root / check_name(stream) / "stream.json"
 
-    def windows(self, stream: str) -> Iterator[Path]:
+    def has(self, stream: str, window: Window) -> bool:
+        """Whether a window is whole: what is new is known by its name before a store lists it."""
+        return exists(self.events_path(stream, window))
+
+    def windows(self, stream: str) -> Iterator[AnyPath]:
         """The files of the whole windows of a stream, the newest first."""
-        days = sorted((self.root / check_name(stream) / EVENTS).glob("date=*"), reverse=True)
-        for day in days:
+        folder = self.root / check_name(stream) / EVENTS
+        if not isinstance(folder, Path):
+            yield from reversed([window.path for window in self.listed(stream)])
+            return
+        for day in sorted(folder.glob("date=*"), reverse=True):
             yield from sorted(filter(is_of_an_hour, day.glob(f"hour=*/{EVENTS}.parquet")), reverse=True)
 
+    def listed(self, stream: str) -> Iterator[Found]:
+        """The files of the whole windows of a stream with what a listing says of them, the oldest first."""
+        files = found(self.root / check_name(stream) / EVENTS, f"{ANY_HOUR}/{EVENTS}.parquet")
+        return (file for file in files if is_of_an_hour(file.path))
+
     def whole(self, stream: str) -> set[Window]:
-        """The windows that are whole."""
+        """The windows that are whole, as far as they are listed; see `has`."""
         return {hour_of(path) for path in self.windows(stream)}
 
     def oldest_hour(self, stream: str) -> datetime | None:
         """The start of the oldest window, whole or not."""
         root = self.root / check_name(stream)
-        days = sorted((path for name in (EVENTS, INCOMPLETE) for path in (root / name).glob("date=*")), key=_day)
-        for _, folders in itertools.groupby(days, _day):
-            paths = (path for folder in folders for path in folder.glob(f"hour=*/{EVENTS}.parquet"))
+        days = [day for name in (EVENTS, INCOMPLETE) for day in folders(root / name) if day.name.startswith("date=")]
+        for _, same in itertools.groupby(sorted(days, key=_day), _day):
+            paths = (file.path for day in same for file in found(day, f"hour=*/{EVENTS}.parquet"))
             if starts := [hour_of(path).start for path in filter(is_of_an_hour, paths)]:
                 return min(starts)
         return None
 
     def streams(self) -> list[str]:
-        if not self.root.is_dir():
-            return []
-        return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and _NAME.match(entry.name))
+        return [folder.name for folder in folders(self.root) if _NAME.match(folder.name)]
 
     def datasets(self, stream: str) -> list[str]:
         """The folders of a stream that hold at least one window: `events`, `incomplete` and tables."""
-        found = []
-        for folder in sorted((self.root / check_name(stream)).iterdir()):
-            name = EVENTS if folder.name == INCOMPLETE else folder.name
-            if folder.is_dir() and next(folder.glob(f"{ANY_HOUR}/{name}.parquet"), None):
-                found.append(folder.name)
-        return found
+        named = {folder: EVENTS if folder.name == INCOMPLETE else folder.name for folder in self._folders(stream)}
+        return [folder.name for folder, name in named.items() if holds(folder, f"{ANY_HOUR}/{name}.parquet")]
+
+    def _folders(self, stream: str) -> list[AnyPath]:
+        return folders(self.root / check_name(stream))
 
 
-def _day(folder: Path) -> str:
+def _day(folder: AnyPath) -> str:
     return folder.name

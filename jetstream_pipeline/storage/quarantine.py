@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from jetstream_pipeline.storage.files import replacing
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_folder, hour_of
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.window import Window
 
 _NAME = "messages"
@@ -72,18 +72,18 @@ def quarantined(
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
-def window_of(path: Path) -> Window | None:
+def window_of(path: AnyPath) -> Window | None:
     """The window whose messages a quarantine file holds; None where they are of none: `keep` names it so."""
     return hour_of(path) if path.stem == _NAME else None
 
 
-def count(path: Path) -> int:
+def count(path: AnyPath) -> int:
     """How many messages a quarantine file holds."""
     with _reading(path) as file:
         return int(file.metadata.num_rows)
 
 
-def read(path: Path) -> pa.Table:
+def read(path: AnyPath) -> pa.Table:
     """The rows of a quarantine file."""
     with _reading(path) as file:
         rows = file.read()
@@ -94,7 +94,7 @@ def read(path: Path) -> pa.Table:
         return rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
 
 
-def rewrite(path: Path, rows: pa.Table) -> None:
+def rewrite(path: AnyPath, rows: pa.Table) -> None:
     """Replace a quarantine file's rows. A file without any stays: a query that has just listed it still finds it."""
     with _reading(path) as file:
         metadata = file.schema_arrow.metadata
@@ -102,7 +102,7 @@ def rewrite(path: Path, rows: pa.Table) -> None:
         pq.write_table(rows.replace_schema_metadata(metadata), temporary)
 
 
-def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
+def keep(rows: pa.RecordBatch, folder: AnyPath, received_at: datetime) -> AnyPath:
     """Write rows of `QUARANTINE_SCHEMA` that belong to no window into a file of their own below a stream's folder."""
     path = folder / hour_folder(received_at) / f"{_NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
     with replacing(path) as temporary:
@@ -110,7 +110,7 @@ def keep(rows: pa.RecordBatch, folder: Path, received_at: datetime) -> Path:
     return path
 
 
-def _reading(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+def _reading(path: AnyPath) -> AbstractContextManager[pq.ParquetFile]:
     """Only a window's messages can be had again."""
     if path.stem == _NAME:
         return reading(path)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import replacing, told
+from jetstream_pipeline.storage.files import content, replacing
+from jetstream_pipeline.storage.places import AnyPath
 
 
 class StreamFilter(BaseModel):
@@ -21,13 +20,11 @@ class StreamFilter(BaseModel):
     kinds: tuple[str, ...] = ()
 
 
-def read_filter(path: Path) -> StreamFilter | None:
+def read_filter(path: AnyPath) -> StreamFilter | None:
     """None where nothing is said; StorageError where it cannot be read."""
-    with told(path, "read"):
-        try:
-            text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    text = content(path)
+    if text is None:
+        return None
     try:
         return StreamFilter.model_validate_json(text)
     except ValidationError as error:
@@ -35,6 +32,6 @@ def read_filter(path: Path) -> StreamFilter | None:
         raise StorageError(f"{path} does not say what the stream's filter is ({reason}); delete it") from error
 
 
-def write_filter(path: Path, said: StreamFilter) -> None:
+def write_filter(path: AnyPath, said: StreamFilter) -> None:
     with replacing(path) as temporary:
         temporary.write_text(said.model_dump_json(indent=1) + "\n")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetstream_pipeline.storage.errors import Damaged
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.window import Window
 
 SUMMARY_KEY = b"jetstream_window"
@@ -171,17 +171,17 @@ class SegmentSummary(Counts):
     version: str
 
 
-def read_summary(path: Path) -> WindowSummary:
+def read_summary(path: AnyPath) -> WindowSummary:
     """The summary in a window's file; StorageError where it cannot be read, Damaged where it is none of ours."""
     return _read(path, SUMMARY_KEY, WindowSummary, "a window's file", "replay the window")
 
 
-def read_segment_summary(path: Path) -> SegmentSummary:
+def read_segment_summary(path: AnyPath) -> SegmentSummary:
     """The summary in a segment's file; errors as `read_summary`."""
     return _read(path, SEGMENT_KEY, SegmentSummary, "a segment's file", "read the segment again")
 
 
-def _read(path: Path, key: bytes, kind: type[_Summary], what: str, remedy: str) -> _Summary:
+def _read(path: AnyPath, key: bytes, kind: type[_Summary], what: str, remedy: str) -> _Summary:
     with reading(path) as file:
         metadata = file.metadata.metadata or {}
     try:

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetstream_pipeline.storage.event_layout import FILE_SCHEMA, WRITING, arranged
-from jetstream_pipeline.storage.files import fsync_path, replacing, told
+from jetstream_pipeline.storage.files import exists, fsync_path, replacing, told
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import SUMMARY_KEY, Counts, WindowSummary
 from jetstream_pipeline.storage.tally import Tally
 
@@ -69,9 +70,9 @@ def count(batches: Iterable[pa.RecordBatch]) -> Counts:
     return tally.counts()
 
 
-def emptied(path: Path, schema: pa.Schema, summary: WindowSummary) -> None:
+def emptied(path: AnyPath, schema: pa.Schema, summary: WindowSummary) -> None:
     """Take the rows out of a file that a whole window supersedes. A query that has just listed it still finds it."""
-    if path.exists():
+    if exists(path):
         with replacing(path) as temporary:
             metadata = {SUMMARY_KEY: summary.model_dump_json().encode()}
             pq.write_table(schema.with_metadata(metadata).empty_table(), temporary)

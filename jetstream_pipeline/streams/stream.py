@@ -27,6 +27,7 @@ from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.segments import list_segments, read_segment, segment_name
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.files import exists
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary, read_summary
 from jetstream_pipeline.streams.did_file import read_dids
@@ -66,7 +67,7 @@ class Stream:
 
     @property
     def data(self) -> DataDirectory:
-        return DataDirectory(self.settings.data_dir)
+        return self.settings.data
 
     def subscription(self) -> Subscription:
         """The filter. InvalidInput where the file or a handle is none; asks the network for handles."""
@@ -133,7 +134,7 @@ class Stream:
         """What the lake has of a window, where it is whole and can be read."""
         with suppress(PipelineError):
             path = self.data.lake.events_path(self.name, window)
-            return read_summary(path) if path.exists() else None
+            return read_summary(path) if exists(path) else None
         return None
 
     def beginning(self, now: datetime) -> datetime:

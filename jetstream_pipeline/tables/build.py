@@ -9,14 +9,15 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.sql import glob_safe
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import replacing, version
+from jetstream_pipeline.storage.files import exists, replacing, size, version
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.parquet import reading
+from jetstream_pipeline.storage.places import AnyPath, shown
+from jetstream_pipeline.storage.querying import connected
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.tables.file import ROWS_AT_ONCE, write_rows, written_as
@@ -30,7 +31,7 @@ _DERIVED_FROM = "jetstream_derived_from"
 class TableSummary:
     """What was written: the file, its rows and bytes, and the seconds that it took."""
 
-    path: Path
+    path: AnyPath
     rows: int
     bytes: int
     seconds: float
@@ -43,7 +44,7 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
     """
     began = time.monotonic()
     events = lake.events_path(stream, window)
-    if not events.exists():
+    if not exists(events):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     target = lake.table_path(stream, table.name, window)
     if not _is_current(table, events, target):
@@ -51,8 +52,9 @@ def build_table(table: Table, stream: str, window: Window, lake: Lake) -> TableS
             derived_from = None
             while derived_from != (derived_from := version(events)):
                 _write(table, events, temporary)
-    rows = pq.read_metadata(target).num_rows
-    return TableSummary(target, rows, target.stat().st_size, time.monotonic() - began)
+    with reading(target) as file:
+        rows = file.metadata.num_rows
+    return TableSummary(target, rows, size(target), time.monotonic() - began)
 
 
 def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
@@ -63,16 +65,17 @@ def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
     """
     events = lake.events_path(stream, window)
     targets = {table: lake.table_path(stream, table.name, window) for table in TABLES}
-    if not events.exists() or not any(target.exists() for target in targets.values()):
+    standing = {table.name for table, target in targets.items() if exists(target)}
+    if not standing or not exists(events):
         return []
-    wanted = lake.datasets(stream)
+    wanted = standing.union(lake.datasets(stream))
     stale = [
         table for table, target in targets.items() if table.name in wanted and not _is_current(table, events, target)
     ]
     return [build_table(table, stream, window, lake) for table in stale]
 
 
-def _is_current(table: Table, events: Path, target: Path) -> bool:
+def _is_current(table: Table, events: AnyPath, target: AnyPath) -> bool:
     """Whether a table's file was derived from these events, by this query, and written like this."""
     try:
         with reading(target) as file:
@@ -82,7 +85,7 @@ def _is_current(table: Table, events: Path, target: Path) -> bool:
     return said != "" and said == _derivation(table, events)
 
 
-def _derivation(table: Table, events: Path) -> str:
+def _derivation(table: Table, events: AnyPath) -> str:
     """What a table follows from: the identity of its window's rows, its query, and how it is written. Empty where that
     is not known."""
     content = read_summary(events).content
@@ -90,11 +93,11 @@ def _derivation(table: Table, events: Path) -> str:
     return content and hashlib.sha256(said.encode()).hexdigest()[: len(content)]
 
 
-def _write(table: Table, events: Path, target: Path) -> None:
+def _write(table: Table, events: AnyPath, target: Path) -> None:
     try:
-        with duckdb.connect() as connection:
+        with connected(events) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-            rows = connection.sql(table.query, params=[glob_safe(events)]).to_arrow_reader(ROWS_AT_ONCE)
+            rows = connection.sql(table.query, params=[glob_safe(shown(events))]).to_arrow_reader(ROWS_AT_ONCE)
             write_rows(table, rows, target, {_DERIVED_FROM: _derivation(table, events)})
     except (duckdb.Error, pa.ArrowException) as error:
         raise StorageError(f"cannot derive {table.name} from {events}: {str(error).splitlines()[0]}") from error

@@ -13,8 +13,10 @@ import duckdb
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.sql import literal
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import locked, make_directory, replacing
+from jetstream_pipeline.storage.files import folders, locked, make_directory, replacing
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
+from jetstream_pipeline.storage.querying import connected
 from jetstream_pipeline.warehouse.views import views
 
 _OLDEST_READER = "v1.0.0"
@@ -31,7 +33,7 @@ def refresh(data: DataDirectory) -> None:
         script = _script(data)
         if _version(script) != _stored_version(data.warehouse):
             with replacing(data.warehouse) as temporary:
-                _write(temporary, script)
+                _write(temporary, script, data.lake.root)
 
 
 @contextmanager
@@ -40,14 +42,15 @@ def querying(data: DataDirectory) -> Iterator[duckdb.DuckDBPyConnection]:
 
     InvalidInput where there is no data yet.
     """
-    if not (data.lake.root.is_dir() or data.quarantine.is_dir()):
+    if not (data.lake.streams() or folders(data.quarantine)):
         raise InvalidInput(
-            f"there is no data in {data.root} yet; replay a window first, or set JETSTREAM_DATA_DIR to where it lies"
+            f"there is no data in {data.shown} yet; replay a window first, or set JETSTREAM_DATA_DIR (and "
+            "JETSTREAM_LAKE) to where it lies"
         )
     with tempfile.TemporaryDirectory(prefix="jetstream-") as folder:
         path = Path(folder, data.warehouse.name)
-        _write(path, _script(data))
-        with duckdb.connect(path, read_only=True) as connection:
+        _write(path, _script(data), data.lake.root)
+        with connected(data.lake.root, path, read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
 
@@ -66,9 +69,9 @@ def _version(script: list[str]) -> str:
     return hashlib.sha256("\n".join(script).encode()).hexdigest()
 
 
-def _write(path: Path, script: list[str]) -> None:
+def _write(path: Path, script: list[str], lake: AnyPath) -> None:
     try:
-        with duckdb.connect() as connection:
+        with connected(lake) as connection:
             connection.execute(f"ATTACH {literal(path)} AS warehouse (STORAGE_VERSION {literal(_OLDEST_READER)})")
             connection.execute("USE warehouse")
             connection.execute(";\n".join(script))

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
+from jetstream_pipeline.storage.files import exists, folders, holds
 from jetstream_pipeline.storage.hive import ANY_HOUR
 from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import shown
 from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.summary import SUMMARY_KEY
@@ -116,7 +118,7 @@ def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
     """The pattern of a data set's files, for each stream that has any."""
     lake = data.lake
     return {
-        stream: f"{glob_safe(lake.root.resolve() / stream / folder)}/{ANY_HOUR}/{name}.parquet"
+        stream: f"{glob_safe(shown(lake.root / stream / folder))}/{ANY_HOUR}/{name}.parquet"
         for stream in lake.streams()
         if folder in lake.datasets(stream)
     }
@@ -136,13 +138,13 @@ def _archived(data: DataDirectory) -> str:
 
 
 def _segment_files(data: DataDirectory, stream: str) -> str:
-    folder = glob_safe(data.lake.root.resolve() / stream / ARCHIVE)
+    folder = glob_safe(shown(data.lake.root / stream / ARCHIVE))
     return f"{folder}/{ANY_SEGMENT}/{EVENTS}.parquet"
 
 
 def _quarantine_files(data: DataDirectory) -> dict[str, str]:
-    streams = sorted(path for path in data.quarantine.glob("*") if next(path.glob(QUARANTINE_FILES), None))
-    return {path.name: f"{glob_safe(path.resolve())}/{QUARANTINE_FILES}" for path in streams}
+    streams = (folder for folder in folders(data.quarantine) if holds(folder, QUARANTINE_FILES))
+    return {folder.name: f"{glob_safe(shown(folder))}/{QUARANTINE_FILES}" for folder in streams}
 
 
 def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], options: str = "") -> str:
@@ -281,8 +283,8 @@ _STREAM_COLUMNS = {
 
 def _streams(data: DataDirectory) -> str:
     lake = data.lake
-    paths = {stream: lake.stream_path(stream).resolve() for stream in lake.streams()}
-    said = {stream: path for stream, path in paths.items() if path.exists()}
+    paths = {stream: lake.stream_path(stream) for stream in lake.streams()}
+    said = {stream: shown(path) for stream, path in paths.items() if exists(path)}
     if not said:
         return _no_rows({name: kind for name, (kind, _) in _STREAM_COLUMNS.items()})
     _, *columns = _STREAM_COLUMNS.items()
