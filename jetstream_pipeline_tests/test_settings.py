@@ -40,6 +40,7 @@ def test_the_defaults_as_texts_are_the_defaults(monkeypatch: pytest.MonkeyPatch)
 def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
         "JETSTREAM_DATA_DIR": "/somewhere",
+        "JETSTREAM_LAKE": "s3://bucket/prefix",
         "JETSTREAM_HOSTS": "ws://127.0.0.1:6008, example.org ,",
         "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
@@ -62,6 +63,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     settings = Settings.read()
     assert settings.data_dir == Path("/somewhere")
+    assert settings.lake == "s3://bucket/prefix"
     assert settings.hosts == ("ws://127.0.0.1:6008", "example.org")
     assert settings.collections == ("app.bsky.graph.*",)
     assert settings.zstd_dictionary == Path("/some/file")
@@ -87,6 +89,10 @@ def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("JETSTREAM_LAKE", "ftp://bucket/prefix"),
+        ("JETSTREAM_LAKE", "s3://"),
+        ("JETSTREAM_LAKE", "s3://key:secret@bucket/prefix"),
+        ("JETSTREAM_LAKE", "s3://bucket/a=b"),
         ("JETSTREAM_HOSTS", "http://a"),
         ("JETSTREAM_HOSTS", ","),
         ("JETSTREAM_COLLECTIONS", "posts"),

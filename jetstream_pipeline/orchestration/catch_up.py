@@ -86,16 +86,31 @@ class _Look:
         self.state = state
 
     def plan(self, under_way: set[Window]) -> Plan:
-        stream, settings = self._stream, self._stream.settings
+        """What is to be asked for, and told to be lost, is asked of its own file: a store may list a window late."""
+        lake, name = self._stream.data.lake, self._stream.name
+        whole = lake.whole(name)
+        while True:
+            planned = self._plan(whole, under_way)
+            unlisted = {window for window in (*planned.ask, *self._untold(planned)) if lake.has(name, window)}
+            if not unlisted:
+                return planned
+            whole |= unlisted
+
+    def _plan(self, whole: set[Window], under_way: set[Window]) -> Plan:
+        settings = self._stream.settings
         attempts = {Window.from_key(key): attempt for key, attempt in self.state.asked.items()}
         return plan(
-            max(self._first, stream.beginning(self._now)),
+            max(self._first, self._stream.beginning(self._now)),
             self._now,
-            Known(stream.data.lake.whole(stream.name), under_way, attempts),
+            Known(whole, under_way, attempts),
             settle=settings.settle,
             look_back=settings.look_back,
             most=_AT_ONCE,
         )
+
+    def _untold(self, planned: Plan) -> list[Window]:
+        """The next windows that nobody was told are lost."""
+        return [window for window in planned.lost if window.key > self.state.lost_until][:_TOLD_AT_ONCE]
 
     def requests(self, planned: Plan) -> Iterator[dg.RunRequest]:
         oldest = (self._now - self._stream.settings.look_back).isoformat()
@@ -112,11 +127,11 @@ class _Look:
 
     def losses(self, planned: Plan, under_way: set[Window]) -> Iterator[dg.AssetObservation]:
         """What no host has any more, told once for each window."""
-        untold = [window for window in planned.lost if window.key > self.state.lost_until]
+        untold = self._untold(planned)
         # One that a run is at may be lost too, by its failing: those after it wait, so that it is not left out.
         awaited = min((window for window in under_way if window.key > self.state.lost_until), default=None)
         untold = [window for window in untold if awaited is None or window < awaited]
-        for window in untold[:_TOLD_AT_ONCE]:
+        for window in untold:
             self.state.lost_until = window.key
             yield dg.AssetObservation(
                 self._events,

@@ -50,7 +50,9 @@ class Objects(AbstractFileSystem):
         return reader
 
     def glob(self, path: str, **_options: Any) -> list[str]:
-        before, _, pattern = path.partition("*")
+        before, star, pattern = path.partition("*")
+        if not star:
+            return [path] if self.exists(path) else []
         folder, _, begin = before.rpartition("/")
         with self.noted():
             return [str(found) for found, said in objects.listed(self._path(folder), f"{begin}*{pattern}")]

@@ -65,6 +65,9 @@ class Lake:
         for file in found(self.root / check_name(stream) / ARCHIVE, f"{ANY_SEGMENT}/{EVENTS}.parquet"):
             yield file.path
 
+    def has_segments(self, stream: str) -> bool:
+        return holds(self.root / check_name(stream) / ARCHIVE, f"{ANY_SEGMENT}/{EVENTS}.parquet")
+
     def _path(self, stream: str, folder: str, window: Window, name: str) -> AnyPath:
         if not window.is_hour:
             raise InvalidInput(f"the lake holds whole hours; {window} is not one")
@@ -111,11 +114,9 @@ class Lake:
 
     def datasets(self, stream: str) -> list[str]:
         """The folders of a stream that hold at least one window: `events`, `incomplete` and tables."""
-        named = {folder: EVENTS if folder.name == INCOMPLETE else folder.name for folder in self._folders(stream)}
+        inside = folders(self.root / check_name(stream))
+        named = {folder: EVENTS if folder.name == INCOMPLETE else folder.name for folder in inside}
         return [folder.name for folder, name in named.items() if holds(folder, f"{ANY_HOUR}/{name}.parquet")]
-
-    def _folders(self, stream: str) -> list[AnyPath]:
-        return folders(self.root / check_name(stream))
 
 
 def _day(folder: AnyPath) -> str:

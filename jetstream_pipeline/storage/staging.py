@@ -27,6 +27,7 @@ from jetstream_pipeline.storage.errors import StorageError, WindowBusy
 from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, told
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.leases import leased
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.window_file import row_sizes
 from jetstream_pipeline.window import Window
@@ -234,7 +235,16 @@ def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "") 
 
 @contextmanager
 def settling(data: DataDirectory, stream: str) -> Iterator[None]:
-    """Only one window of a stream is put in its place at a time: neighbours settle who holds what lies between them."""
+    """Only one window of a stream is put in its place at a time: neighbours settle who holds what lies between them.
+
+    Where the lake is in an object store, on whichever machine they are: then LeaseLost, at the end, where others did
+    not wait for this one.
+    """
+    root = data.lake.root
+    if not isinstance(root, Path):
+        with leased(root / "_leases" / f"{check_name(stream)}.json"):
+            yield
+        return
     folder = data.staging / check_name(stream)
     make_directory(folder)
     with locked(folder / "settling.lock"):

@@ -13,7 +13,7 @@ from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.files import exists, folders, holds
 from jetstream_pipeline.storage.hive import ANY_HOUR
-from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, INCOMPLETE
+from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, INCOMPLETE, Lake
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.places import shown
 from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
@@ -49,8 +49,22 @@ class View:
     columns: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What there is, asked once."""
+
+    data: DataDirectory
+    datasets: dict[str, list[str]]
+    """Of each stream."""
+
+    @property
+    def lake(self) -> Lake:
+        return self.data.lake
+
+
 def views(data: DataDirectory) -> Iterator[View]:
     """Every view over what `data` holds now."""
+    held = _Held(data, {stream: data.lake.datasets(stream) for stream in data.lake.streams()})
     described = {
         **FILE_DESCRIPTIONS,
         "time": "When the host witnessed the event.",
@@ -62,31 +76,31 @@ def views(data: DataDirectory) -> Iterator[View]:
         ("events", EVENTS, "Every event of every whole window."),
         ("incomplete_events", INCOMPLETE, "What hosts gave of the windows that are not whole."),
     ):
-        files = _files(data, folder, EVENTS)
+        files = _files(held, folder, EVENTS)
         yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
     yield View(
         "archived_events",
         "Every event of the archive's segments that were read each as it is; those of windows are in `events`.",
-        _archived(data),
+        _archived(held),
         {name: text for name, text in described.items() if name not in _PLACE}
         | {"stream": _PLACE["stream"], "segment": "The archive's segment, named as on its host."},
     )
     for table in TABLES:
-        query = _over_streams(_table_columns(table), _stored_types(table), _files(data, table.name, table.name))
+        query = _over_streams(_table_columns(table), _stored_types(table), _files(held, table.name, table.name))
         descriptions = {column.name: column.description for column in table.columns}
         yield View(table.name, table.description, query, descriptions | _PLACE)
         if table.name in CURRENT:
-            yield _current(data, table)
+            yield _current(held, table)
     yield View(
         "windows",
         "One row per window: its state, and what shows it.",
-        _windows(data),
+        _windows(held),
         {name: description for name, (_, _, description) in _WINDOW_COLUMNS.items()},
     )
     yield View(
         "streams",
         "One row per stream: the filter that its windows have. An empty list lets everything through.",
-        _streams(data),
+        _streams(held),
         {name: description for name, (_, description) in _STREAM_COLUMNS.items()},
     )
     yield View(
@@ -114,31 +128,29 @@ _EVENT_COLUMNS = ", ".join(_WITH.get(name, name) for name in FILE_SCHEMA.names)
 _EVENT_TYPES = _types(FILE_SCHEMA)
 
 
-def _files(data: DataDirectory, folder: str, name: str) -> dict[str, str]:
+def _files(held: _Held, folder: str, name: str) -> dict[str, str]:
     """The pattern of a data set's files, for each stream that has any."""
-    lake = data.lake
     return {
-        stream: f"{glob_safe(shown(lake.root / stream / folder))}/{ANY_HOUR}/{name}.parquet"
-        for stream in lake.streams()
-        if folder in lake.datasets(stream)
+        stream: f"{glob_safe(shown(held.lake.root / stream / folder))}/{ANY_HOUR}/{name}.parquet"
+        for stream, datasets in held.datasets.items()
+        if folder in datasets
     }
 
 
-def _archived(data: DataDirectory) -> str:
-    lake = data.lake
-    streams = [stream for stream in lake.streams() if next(lake.segments(stream), None)]
+def _archived(held: _Held) -> str:
+    streams = [stream for stream in held.datasets if held.lake.has_segments(stream)]
     if not streams:
         nothing = _no_rows(_EVENT_TYPES | {"stream": "VARCHAR", "segment": "VARCHAR"})
         return f"SELECT {_EVENT_COLUMNS}, stream, segment FROM ({nothing})"  # noqa: S608 - our names
     return "\nUNION ALL\n".join(
         f"SELECT {_EVENT_COLUMNS}, {literal(stream)} AS stream, segment "  # noqa: S608 - our names and quoted paths
-        f"FROM read_parquet({literal(_segment_files(data, stream))}, {_BY_SEGMENT})"
+        f"FROM read_parquet({literal(_segment_files(held, stream))}, {_BY_SEGMENT})"
         for stream in streams
     )
 
 
-def _segment_files(data: DataDirectory, stream: str) -> str:
-    folder = glob_safe(shown(data.lake.root / stream / ARCHIVE))
+def _segment_files(held: _Held, stream: str) -> str:
+    folder = glob_safe(shown(held.lake.root / stream / ARCHIVE))
     return f"{folder}/{ANY_SEGMENT}/{EVENTS}.parquet"
 
 
@@ -168,9 +180,9 @@ def _stored_types(table: Table) -> dict[str, str]:
     return {column.name: column.type for column in table.stored}
 
 
-def _current(data: DataDirectory, table: Table) -> View:
-    accounts, no_accounts = _scans(data, ACCOUNTS), _nothing(ACCOUNTS)
-    scans = _scans(data, table) or {"": _nothing(table)}
+def _current(held: _Held, table: Table) -> View:
+    accounts, no_accounts = _scans(held, ACCOUNTS), _nothing(ACCOUNTS)
+    scans = _scans(held, table) or {"": _nothing(table)}
     query = "\nUNION ALL\n".join(
         f"SELECT *, {literal(stream)} AS stream FROM "  # noqa: S608 - our names and quoted paths
         f"({current_query(table, scan, accounts.get(stream, no_accounts))})"
@@ -184,9 +196,9 @@ def _nothing(table: Table) -> str:
     return f"({_no_rows(_stored_types(table))})"
 
 
-def _scans(data: DataDirectory, table: Table) -> dict[str, str]:
+def _scans(held: _Held, table: Table) -> dict[str, str]:
     """A table's rows as they may stand in a FROM, for each stream that has any."""
-    files = _files(data, table.name, table.name)
+    files = _files(held, table.name, table.name)
     return {stream: f"read_parquet({literal(pattern)}, {_FLAT})" for stream, pattern in files.items()}
 
 
@@ -258,9 +270,9 @@ def windows_columns() -> list[str]:
     return list(_WINDOW_COLUMNS)
 
 
-def _windows(data: DataDirectory) -> str:
+def _windows(held: _Held) -> str:
     """A window that is both whole and incomplete shows as whole: it has just become so."""
-    whole, incomplete = (list(_files(data, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))
+    whole, incomplete = (list(_files(held, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))
     if not whole + incomplete:
         return _no_rows({name: kind for name, (kind, _, _) in _WINDOW_COLUMNS.items()})
     said = ", ".join(_said(kind, path, name) for name, (kind, path, _) in _WINDOW_COLUMNS.items() if path)
@@ -281,9 +293,8 @@ _STREAM_COLUMNS = {
 }
 
 
-def _streams(data: DataDirectory) -> str:
-    lake = data.lake
-    paths = {stream: lake.stream_path(stream) for stream in lake.streams()}
+def _streams(held: _Held) -> str:
+    paths = {stream: held.lake.stream_path(stream) for stream in held.datasets}
     said = {stream: shown(path) for stream, path in paths.items() if exists(path)}
     if not said:
         return _no_rows({name: kind for name, (kind, _) in _STREAM_COLUMNS.items()})
