@@ -38,16 +38,16 @@ def adoptions(
     where the stream's partitions begin."""
     lake = stream.data.lake
     late_ns = 0 if isinstance(lake.root, Path) else _LISTED_LATE_NS
-    # Files that came together may have the same moment.
     changed = [file for file in lake.listed(stream.name) if file.moment_ns >= since_ns - late_ns]
-    changed.sort(key=lambda file: (file.moment_ns, file.path))
+    # Files that came together may have the same moment. Those that may have been seen before hold up no others.
+    changed.sort(key=lambda file: (file.moment_ns < since_ns, file.moment_ns, str(file.path)))
     found: list[dg.AssetMaterialization] = []
     until = None
     for file in changed[:_LOOKED_AT]:
         moment, window = file.moment_ns, hour_of(file.path)
         if window in under_way or window.start < first:
             # Its run will say so, or a later look: the partitions reach it when the definitions are loaded again.
-            until = until or moment
+            until = min(until or moment, moment)
             continue
         if len(found) == _AT_ONCE:
             break

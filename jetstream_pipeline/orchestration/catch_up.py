@@ -88,19 +88,19 @@ class _Look:
     def plan(self, under_way: set[Window]) -> Plan:
         """What is to be asked for, and told to be lost, is asked of its own file: a store may list a window late."""
         lake, name = self._stream.data.lake, self._stream.name
-        whole = lake.whole(name)
+        first, whole = max(self._first, self._stream.beginning(self._now)), lake.whole(name)
         while True:
-            planned = self._plan(whole, under_way)
+            planned = self._plan(first, whole, under_way)
             unlisted = {window for window in (*planned.ask, *self._untold(planned)) if lake.has(name, window)}
             if not unlisted:
                 return planned
             whole |= unlisted
 
-    def _plan(self, whole: set[Window], under_way: set[Window]) -> Plan:
+    def _plan(self, first: datetime, whole: set[Window], under_way: set[Window]) -> Plan:
         settings = self._stream.settings
         attempts = {Window.from_key(key): attempt for key, attempt in self.state.asked.items()}
         return plan(
-            max(self._first, self._stream.beginning(self._now)),
+            first,
             self._now,
             Known(whole, under_way, attempts),
             settle=settings.settle,

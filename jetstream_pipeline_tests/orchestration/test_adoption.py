@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from jetstream_pipeline.orchestration import adoption
 from jetstream_pipeline.orchestration.adoption import adoptions
 from jetstream_pipeline.simulator import Network, Simulator, running
+from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.storage.summary import WindowSummary, read_summary
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.orchestration.driving import EVENTS, Driver, declared, hours_ago, plain, questions
 from jetstream_pipeline_tests.quality import summaries
@@ -138,16 +140,15 @@ def test_what_several_runs_are_at_is_told_afterwards_from_the_earliest_on(dagste
 
 
 def test_a_file_that_vanishes_meanwhile_holds_up_nothing(dagster: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, moment = dagster.stream.data.lake.events_path("network", FIRST), adoption._moment
+    gone, read = dagster.stream.data.lake.events_path("network", FIRST), adoption.read_summary
 
-    def moment_or_gone(path: Path) -> int:
-        if path == gone:
-            raise FileNotFoundError(path)
-        return moment(path)
+    def read_or_gone(path: Path) -> WindowSummary:
+        gone.unlink(missing_ok=True)
+        return read(path)
 
     for window in (FIRST, SECOND):
         put(dagster, window, 1)
-    monkeypatch.setattr(adoption, "_moment", moment_or_gone)
+    monkeypatch.setattr(adoption, "read_summary", read_or_gone)
     assert Adopting(dagster).look() == [SECOND.key]
 
 
@@ -198,7 +199,9 @@ def test_windows_that_landed_at_one_and_the_same_time_are_all_told(
     dagster: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system's clock ticks every few milliseconds only."""
-    monkeypatch.setattr(adoption, "_moment", lambda path: 1)
+    listed = Lake.listed
+    together = lambda lake, stream: [replace(file, moment_ns=1) for file in listed(lake, stream)]  # noqa: E731
+    monkeypatch.setattr(Lake, "listed", together)
     adopting = Adopting(dagster)
     for window in WINDOWS[:52]:
         put(dagster, window, 1)
