@@ -20,6 +20,7 @@ from jetstream_pipeline.handles.endpoints import (
     check_address,
     parse_server,
 )
+from jetstream_pipeline.iceberg.catalogue import check_catalogue
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.transport import Transport, default_transport
@@ -86,6 +87,11 @@ class Settings(BaseSettings):
     smtp_server: SecretStr = Field(
         SecretStr(""), description="smtp://, smtps:// or smtp+starttls://[USER:PASSWORD@]HOST[:PORT] (a secret)."
     )
+    iceberg: SecretStr = Field(
+        SecretStr(""),
+        description="Iceberg catalogue that the lake's files are registered in: sqlite (a file in the data directory), "
+        "postgresql+psycopg://…, https://… (REST), or the name of one of pyiceberg's own configuration (a secret).",
+    )
     appview: str = Field(PUBLIC_APPVIEW, description="The AppView that is asked first for the DID of a handle.")
     plc_directory: str = Field(PUBLIC_PLC_DIRECTORY, description="The directory of did:plc documents.")
     dns_server: str = Field(
@@ -141,6 +147,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_token(cls, value: SecretStr) -> SecretStr:
         _told(lambda: check_token(value.get_secret_value()))
+        return value
+
+    @field_validator("iceberg")
+    @classmethod
+    def _check_catalogue(cls, value: SecretStr) -> SecretStr:
+        _told(lambda: check_catalogue(value.get_secret_value()))
         return value
 
     @field_validator("appview", "plc_directory")

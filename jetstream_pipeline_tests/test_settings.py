@@ -54,6 +54,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_ALERT_RECIPIENTS": "a@example.org, b@example.org",
         "JETSTREAM_ALERT_SENDER": "c@example.org",
         "JETSTREAM_SMTP_SERVER": "smtps://me:secret@mail.example.org",
+        "JETSTREAM_ICEBERG": "postgresql+psycopg://me:secret@db.example.org/lake",
         "JETSTREAM_APPVIEW": "http://127.0.0.1:3000/",
         "JETSTREAM_PLC_DIRECTORY": "http://localhost:3001",
         "JETSTREAM_DNS_SERVER": "[::1]:5353",
@@ -72,6 +73,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.look_back == timedelta(hours=48)
     assert settings.transport is Transport.WEBSOCKETS
     assert settings.api_token.get_secret_value() == "a-secret~token"
+    assert settings.iceberg.get_secret_value() == "postgresql+psycopg://me:secret@db.example.org/lake"
     assert settings.endpoints() == Endpoints("http://127.0.0.1:3000/", "http://localhost:3001", "[::1]:5353")
     recipients = ("a@example.org", "b@example.org")
     assert settings.alert_targets() == Targets(
@@ -106,6 +108,7 @@ def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.Monke
         ("JETSTREAM_DNS_SERVER", "udp://9.9.9.9"),
         ("JETSTREAM_TRANSPORT", "http"),
         ("JETSTREAM_TRANSPORT", ""),
+        ("JETSTREAM_ICEBERG", "my catalogue"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(

@@ -17,7 +17,7 @@ from jetstream_pipeline.settings import described
 _NAME = "jetstream-pipeline"
 
 
-_COMMANDS = ("archive", "demo", "quarantine", "queue", "replay", "simulate", "sql", "stream", "verify")
+_COMMANDS = ("archive", "demo", "iceberg", "quarantine", "queue", "replay", "simulate", "sql", "stream", "verify")
 """Each is in the module of its name, which is imported when it is asked for: not every command pays for Dagster."""
 
 

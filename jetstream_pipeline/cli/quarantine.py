@@ -7,6 +7,7 @@ import sys
 import click
 
 from jetstream_pipeline.cli.output import WRITERS
+from jetstream_pipeline.cli.windows import catalogue_follows
 from jetstream_pipeline.replay.retry import retry as retry_name
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.files import folders, found
@@ -60,5 +61,7 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
         for file in found(data.quarantine_folder(name), FILES) if tables else ():
             if window := window_of(file.path):
                 build_stale(name, window, data.lake)
+        if name in data.lake.streams():
+            failed = not catalogue_follows(settings, data, name) or failed
     refresh(data)
     sys.exit(1 if failed else 0)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from jetstream_pipeline.cli.windows import derive_tables, options, reporter
+from jetstream_pipeline.cli.windows import catalogue_follows, derive_tables, options, reporter
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
@@ -54,13 +54,13 @@ def replay(
 ) -> None:
     """Replay whole hours of a stream into the lake and print each one's state and counts.
 
-    Exit code 1 where a window is not complete.
+    Exit code 1 where a window is not complete, or the Iceberg catalogue could not follow.
     """
     settings = Settings.read()
     windows = list(hours(parse_time(start), parse_time(end)))
     subscription = Subscription(collections or settings.collections, dids)
     servers, data = settings.parsed_hosts(hosts), settings.data
-    whole = True
+    whole = followed = True
     for window in windows:
         summary = replay_window(
             stream,
@@ -77,9 +77,10 @@ def replay(
         if tables and summary.state.is_whole:
             derive_tables(stream, window, data)
         refresh(data)
+        followed = catalogue_follows(settings, data, stream)
         click.echo(summary.model_dump_json() if as_json else _line(summary))
         whole = whole and summary.state.is_whole
-    sys.exit(0 if whole else 1)
+    sys.exit(0 if whole and followed else 1)
 
 
 def _line(summary: WindowSummary) -> str:

@@ -8,7 +8,7 @@ import sys
 import click
 
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import options, reporter
+from jetstream_pipeline.cli.windows import catalogue_follows, options, reporter
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
@@ -73,6 +73,7 @@ def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bo
             if tables:
                 build_stale(stream, window, data.lake)
             refresh(data)
+            verified = catalogue_follows(settings, data, stream) and verified
         except PipelineError as error:
             _tell(error, window, as_json)
             verified = False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from jetstream_pipeline.archive.access import Access
+from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.settings import Settings
@@ -32,6 +33,13 @@ def access(settings: Settings, data: DataDirectory) -> Access:
 def derive_tables(stream: str, window: Window, data: DataDirectory) -> None:
     for table in TABLES:
         build_table(table, stream, window, data.lake)
+
+
+def catalogue_follows(settings: Settings, data: DataDirectory, stream: str) -> bool:
+    """Whether the stream's Iceberg tables show what the lake holds, if there are to be any; what keeps them is told."""
+    if lag := follow(settings.iceberg, data, stream):
+        click.echo(" ".join(str(lag).split()), err=True)
+    return lag is None
 
 
 def reporter(window: Window) -> Callable[[Progress], None]:

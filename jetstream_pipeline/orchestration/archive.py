@@ -27,6 +27,7 @@ from jetstream_pipeline.orchestration.metadata import (
 from jetstream_pipeline.orchestration.under_way import NOT_ENDED, PARTITION_TAG
 from jetstream_pipeline.replay.segments import segment_name
 from jetstream_pipeline.storage.files import Version, size, version
+from jetstream_pipeline.storage.lake import ARCHIVE
 from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.summary import SegmentSummary, read_segment_summary
 from jetstream_pipeline.streams.catching_up import Attempt
@@ -77,6 +78,8 @@ def _asset(stream: Stream) -> dg.AssetsDefinition:
             with told_to_dagster(context):
                 summary = stream.read_segment(name)
                 refresh(stream.data)
+            if lag := stream.follow(ARCHIVE):
+                context.log.warning(str(lag))
             yield dg.AssetMaterialization(
                 context.asset_key,
                 partition=name,

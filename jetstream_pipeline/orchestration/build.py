@@ -30,7 +30,7 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
     events_job = dg.define_asset_job(
         f"{stream.name}_events",
         selection=dg.AssetSelection.assets(events.key).without_checks()
-        | dg.AssetSelection.checks(*check_keys(events.key)),
+        | dg.AssetSelection.checks(*check_keys(events.key, catalogue=stream.has_catalogue)),
         description="Replays a window from Jetstream.",
         tags={STREAM_TAG: stream.name},
     )

@@ -20,6 +20,7 @@ from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.window import Window, spans
 
 COMPLETE, CONTINUITY, VOLUME, QUARANTINE, SCHEMA = "complete", "continuity", "volume", "quarantine", "schema"
+ICEBERG = "iceberg"
 FRESHNESS, HISTORY = "freshness", "history"
 
 _OF_WINDOWS = {
@@ -29,21 +30,22 @@ _OF_WINDOWS = {
     QUARANTINE: "At most one message in a thousand could not be read.",
     SCHEMA: "Records have the fields that their lexicon names; unknown collections and fields are counted.",
 }
+_OF_CATALOGUE = {ICEBERG: "The Iceberg table of the stream's events shows what the lake holds."}
 _LookAt = Callable[[Window, WindowSummary], Finding]
 _RANGES = 20
 """Of lost windows that are named."""
 
 
-def events_checks(events: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The checks that a run makes of its windows."""
+def events_checks(events: dg.AssetKey, *, catalogue: bool = False) -> list[dg.AssetCheckSpec]:
+    """The checks that a run makes of its windows, and of its `catalogue` where one is set."""
     return [
         dg.AssetCheckSpec(name, asset=events, description=text, blocking=name == COMPLETE)
-        for name, text in _OF_WINDOWS.items()
+        for name, text in (_OF_WINDOWS | (_OF_CATALOGUE if catalogue else {})).items()
     ]
 
 
-def check_keys(events: dg.AssetKey) -> list[dg.AssetCheckKey]:
-    return [dg.AssetCheckKey(events, name) for name in _OF_WINDOWS]
+def check_keys(events: dg.AssetKey, *, catalogue: bool = False) -> list[dg.AssetCheckKey]:
+    return [spec.key for spec in events_checks(events, catalogue=catalogue)]
 
 
 def completeness(
@@ -73,6 +75,16 @@ def window_checks(stream: Stream, whole: Mapping[Window, WindowSummary]) -> Iter
     for name, look in looks.items():
         findings = {window: _found(look, window, summary) for window, summary in whole.items()}
         yield _result(name, findings, dg.AssetCheckSeverity.WARN)
+
+
+def catalogue_check(lag: PipelineError | None) -> dg.AssetCheckResult:
+    """Whether the catalogue has followed the run's windows. They stand nevertheless: the next one brings all along."""
+    return dg.AssetCheckResult(
+        check_name=ICEBERG,
+        passed=lag is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=str(lag) if lag else "the table shows what the lake holds",
+    )
 
 
 def _found(look: _LookAt, window: Window, summary: WindowSummary) -> Finding:

@@ -8,7 +8,7 @@ import dagster as dg
 
 from jetstream_pipeline import __version__
 from jetstream_pipeline.errors import PipelineError
-from jetstream_pipeline.orchestration.checks import completeness, events_checks, window_checks
+from jetstream_pipeline.orchestration.checks import catalogue_check, completeness, events_checks, window_checks
 from jetstream_pipeline.orchestration.failures import failure
 from jetstream_pipeline.orchestration.metadata import (
     Metadata,
@@ -20,6 +20,7 @@ from jetstream_pipeline.orchestration.metadata import (
 )
 from jetstream_pipeline.orchestration.partitions import hourly, windows_of
 from jetstream_pipeline.orchestration.pools import pool_of
+from jetstream_pipeline.storage.lake import EVENTS
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
@@ -67,7 +68,7 @@ def events_asset(stream: Stream) -> dg.AssetsDefinition:
         },
         pool=pool(stream),
         output_required=False,
-        check_specs=events_checks(key),
+        check_specs=events_checks(key, catalogue=stream.has_catalogue),
         backfill_policy=_backfills(stream),
     )
     def events(context: dg.AssetExecutionContext) -> Iterator[Event]:
@@ -91,6 +92,8 @@ class _Replaying:
     whole: dict[Window, WindowSummary] = field(default_factory=dict)
     incomplete: dict[Window, WindowSummary] = field(default_factory=dict)
     failed: dict[Window, PipelineError] = field(default_factory=dict)
+    lag: PipelineError | None = None
+    """What kept the catalogue from following the last window."""
 
     def run(self) -> Iterator[Event]:
         windows = windows_of(self.context)
@@ -115,11 +118,15 @@ class _Replaying:
         yield completeness(self.whole, self.incomplete, self.failed)
         if self.whole:
             yield from window_checks(self.stream, self.whole)
+            if self.stream.has_catalogue:
+                yield catalogue_check(self.lag)
         self._raise_failures(len(windows))
 
     def _replay(self, window: Window, since: datetime) -> WindowSummary:
         summary = self.stream.replay(window, logged(self.context, window), since=since)
         refresh(self.stream.data)
+        if summary.state.is_whole:
+            self.lag = self.stream.follow(EVENTS)
         return summary
 
     def _metadata(self, window: Window, summary: WindowSummary) -> Metadata:

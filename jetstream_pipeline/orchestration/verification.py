@@ -8,6 +8,7 @@ from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG, Metadata, logged, materialization, window_metadata
 from jetstream_pipeline.orchestration.partitions import hourly
 from jetstream_pipeline.replay.verify import Report
+from jetstream_pipeline.storage.lake import EVENTS
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
@@ -31,6 +32,8 @@ def verification_job(stream: Stream, events: dg.AssetKey) -> dg.JobDefinition:
         with told_to_dagster(context):
             report = stream.verify(window, logged(context, window))
             refresh(stream.data)
+        if lag := stream.follow(EVENTS):
+            context.log.warning(str(lag))
         path = stream.data.lake.events_path(stream.name, window)
         metadata = window_metadata(report.summary, path) | _comparison(report)
         context.log_event(materialization(events, window, report.summary, metadata))

@@ -17,6 +17,7 @@ from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.handles.cache import HandleCache
 from jetstream_pipeline.handles.resolve import HandleResolver
+from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Options
@@ -129,6 +130,15 @@ class Stream:
         if segment is None:
             raise InvalidInput(f"{host.name}'s archive has no segment {name}")
         return read_segment(self.name, self.subscription(), segment, host=host, data=self.data, access=self.access)
+
+    @property
+    def has_catalogue(self) -> bool:
+        """Whether the lake's files are registered in an Iceberg catalogue."""
+        return bool(self.settings.iceberg.get_secret_value())
+
+    def follow(self, dataset: str) -> PipelineError | None:
+        """Bring a data set's Iceberg table up to date; what keeps one from it."""
+        return follow(self.settings.iceberg, self.data, self.name, [dataset])
 
     def standing(self, window: Window) -> WindowSummary | None:
         """What the lake has of a window, where it is whole and can be read."""
