@@ -98,7 +98,8 @@ def _told(setting: SecretStr, data: DataDirectory) -> Iterator[None]:
     # The errors of pyiceberg, of databases' drivers, of HTTP and of object stores have no family in common.
     except Exception as error:
         secret = setting.get_secret_value()
-        text = " ".join(str(error).split()) or type(error).__name__
+        # What a database's driver says, without what SQLAlchemy adds to it.
+        text = " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
         for password in _secrets(secret):
             text = text.replace(password, "…")
         raise CatalogueError(
