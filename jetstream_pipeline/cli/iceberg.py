@@ -75,7 +75,7 @@ def _set() -> tuple[Settings, DataDirectory]:
     settings = Settings.read()
     if not settings.iceberg.get_secret_value():
         raise InvalidInput("no catalogue is set: JETSTREAM_ICEBERG=sqlite makes one in the data directory")
-    return settings, DataDirectory(settings.data_dir)
+    return settings, settings.data
 
 
 def _chosen(streams: Sequence[str], data: DataDirectory) -> list[str]:

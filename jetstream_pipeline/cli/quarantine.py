@@ -8,6 +8,7 @@ import click
 
 from jetstream_pipeline.cli.output import WRITERS
 from jetstream_pipeline.cli.windows import catalogue_follows
+from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.replay.retry import retry as retry_name
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.files import folders, found
@@ -51,6 +52,9 @@ def retry(names: tuple[str, ...], tables: bool, as_json: bool) -> None:
     everything = [folder.name for folder in folders(data.quarantine)]
     failed = False
     for name in names or everything:
+        for file in found(data.quarantine_folder(name), FILES):
+            if window := window_of(file.path):
+                make_way(settings.iceberg, data, name, window)
         for retried in retry_name(data, name, skew=settings.host_skew):
             place = retried.window or "queue"
             line = f"{name}  {place}  {retried.understood} of {retried.messages} understood, {retried.added} added"

@@ -7,6 +7,7 @@ import sys
 import click
 
 from jetstream_pipeline.cli.windows import catalogue_follows, derive_tables, options, reporter
+from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.settings import Settings
@@ -62,6 +63,7 @@ def replay(
     servers, data = settings.parsed_hosts(hosts), settings.data
     whole = followed = True
     for window in windows:
+        make_way(settings.iceberg, data, stream, window)
         summary = replay_window(
             stream,
             subscription,

@@ -10,6 +10,7 @@ import click
 from jetstream_pipeline.cli.output import printable
 from jetstream_pipeline.cli.windows import catalogue_follows, options, reporter
 from jetstream_pipeline.errors import PipelineError
+from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.replay.verify import Report, verify_window
@@ -51,6 +52,7 @@ def verify(start: str, end: str, stream: str, hosts: tuple[str, ...], tables: bo
     compared, verified = False, True
     for window in windows:
         try:
+            make_way(settings.iceberg, data, stream, window)
             report = verify_window(
                 stream,
                 window,

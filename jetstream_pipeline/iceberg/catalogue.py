@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.iceberg.errors import CatalogueError
+from jetstream_pipeline.iceberg.places import reading
 from jetstream_pipeline.storage.files import make_directory
 from jetstream_pipeline.storage.layout import DataDirectory
 
@@ -58,6 +59,7 @@ def _open(setting: str, data: DataDirectory) -> Catalog:
     from pyiceberg.catalog import load_catalog
 
     name, properties = _meant(setting, data)
+    properties |= reading(data.lake)
     for _ in range(_OPENINGS - 1):
         try:
             return load_catalog(name, **properties)

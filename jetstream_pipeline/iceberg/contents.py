@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jetstream_pipeline.storage import objects
+from jetstream_pipeline.storage.files import Version, version
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_of, is_of_an_hour
-from jetstream_pipeline.storage.lake import ARCHIVE, EVENTS, Lake
+from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, Lake
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline.window import Window
 
 DATASETS = (EVENTS, *(table.name for table in TABLES), ARCHIVE)
 """The data sets that can be tables. What hosts gave of windows that are not whole is none."""
@@ -17,18 +21,36 @@ DATASETS = (EVENTS, *(table.name for table in TABLES), ARCHIVE)
 
 @dataclass(frozen=True)
 class LakeFile:
-    """A file of a data set, and what it is called: its hour (2026-01-31-14) or its segment."""
+    """A file of a data set: what it is called (its hour, 2026-01-31-14, or its segment), where it is, which version of
+    it that is, and its bytes."""
 
     name: str
-    path: Path
+    path: AnyPath
+    version: Version
+    size: int
 
 
 def lake_files(lake: Lake, stream: str, dataset: str) -> Iterator[LakeFile]:
     """Every file of a stream's data set, in any order."""
+    folder = lake.root / stream / dataset
     if dataset == ARCHIVE:
-        for path in lake.segments(stream):
-            yield LakeFile(path.parent.name.removeprefix("segment="), path)
+        for path, found, size in _listed(folder, f"{ANY_SEGMENT}/{EVENTS}.parquet"):
+            yield LakeFile(path.parent.name.removeprefix("segment="), path, found, size)
         return
-    for path in (lake.root / stream / dataset).glob(f"{ANY_HOUR}/{dataset}.parquet"):
+    for path, found, size in _listed(folder, f"{ANY_HOUR}/{dataset}.parquet"):
         if is_of_an_hour(path):
-            yield LakeFile(f"{hour_of(path).start:%Y-%m-%d-%H}", path)
+            yield LakeFile(window_name(hour_of(path)), path, found, size)
+
+
+def window_name(window: Window) -> str:
+    return f"{window.start:%Y-%m-%d-%H}"
+
+
+def _listed(folder: AnyPath, pattern: str) -> Iterator[tuple[AnyPath, Version, int]]:
+    if not isinstance(folder, Path):
+        for path, said in objects.listed(folder, pattern):
+            yield path, objects.tag(said), int(said["size"])
+        return
+    for file in folder.glob(pattern):
+        if found := version(file):
+            yield file, found, file.stat().st_size

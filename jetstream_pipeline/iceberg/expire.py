@@ -7,16 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from jetstream_pipeline.iceberg.catalogue import opened
 from jetstream_pipeline.iceberg.contents import DATASETS
-from jetstream_pipeline.iceberg.places import Place
+from jetstream_pipeline.iceberg.places import place_of
 from jetstream_pipeline.iceberg.tables import find, identifier
-from jetstream_pipeline.storage.files import told
 from jetstream_pipeline.storage.layout import DataDirectory
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def expire(
 def _expire(
     catalogue: Catalog, data: DataDirectory, stream: str, dataset: str, before: datetime, grace_sec: float
 ) -> Expired | None:
-    place = Place(data.lake, stream, dataset)
+    place = place_of(data.lake, stream, dataset)
     table = find(catalogue, place, stream, dataset)
     if table is None:
         return None
@@ -63,16 +61,13 @@ def _expire(
         table.maintenance.expire_snapshots().older_than(before).commit()
     until = time.time() - grace_sec
     table.refresh()
-    kept = {place.path(address) for address in _referred(table)}
+    kept = set(_referred(table))
     files = size = 0
-    for path in _files(place):
-        status = path.stat()
-        # A link's own age is that of the last change of its file's entry; its content is as old as its window.
-        if path not in kept and status.st_ctime < until:
-            with told(path, "delete"):
-                path.unlink(missing_ok=True)
+    for leftover in place.files():
+        if leftover.address not in kept and leftover.since < until:
+            place.delete(leftover.address)
             files += 1
-            size += status.st_size if status.st_nlink == 1 else 0
+            size += leftover.size
     return Expired(".".join(identifier(stream, dataset)), had - len(table.snapshots()), files, size)
 
 
@@ -89,9 +84,3 @@ def _referred(table: Table) -> Iterator[str]:
                 yield manifest.manifest_path
                 for entry in manifest.fetch_manifest_entry(table.io):
                     yield entry.data_file.file_path
-
-
-def _files(place: Place) -> Iterator[Path]:
-    for folder in (place.data, place.metadata):
-        if folder.is_dir():
-            yield from (path for path in folder.iterdir() if path.is_file())

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.catalogue import opened
 from jetstream_pipeline.iceberg.contents import DATASETS
-from jetstream_pipeline.iceberg.places import Place
+from jetstream_pipeline.iceberg.places import Place, place_of
 from jetstream_pipeline.storage.lake import ARCHIVE, check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import from_us
@@ -69,7 +69,7 @@ def shown_tables(setting: SecretStr, data: DataDirectory, stream: str) -> list[S
 
 def _shown(catalogue: Catalog, data: DataDirectory, stream: str) -> Iterator[Shown]:
     for dataset in DATASETS:
-        table = find(catalogue, Place(data.lake, stream, dataset), stream, dataset)
+        table = find(catalogue, place_of(data.lake, stream, dataset), stream, dataset)
         if table is None:
             continue
         snapshot = table.current_snapshot()

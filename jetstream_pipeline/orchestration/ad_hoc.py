@@ -15,7 +15,6 @@ from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import Metadata, figures, logged
 from jetstream_pipeline.orchestration.pools import pool_of
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.ad_hoc import PREFIX, AdHoc, interval, settled_hours
 
@@ -130,7 +129,7 @@ def _into_stream(context: dg.OpExecutionContext, wanted: AdHoc) -> None:
     for summary in wanted.into_stream(lambda window: logged(context, window)):
         context.log.info(f"{summary.window}: {summary.state}, {summary.events:,} events")
         done.append(summary)
-    if lag := follow(wanted.settings.iceberg, DataDirectory(wanted.settings.data_dir), wanted.full_name):
+    if lag := follow(wanted.settings.iceberg, wanted.settings.data, wanted.full_name):
         context.log.warning(str(lag))
     incomplete = [summary for summary in done if not summary.state.is_whole]
     metadata = figures({"stream": wanted.full_name, "windows": len(done), "events": sum(one.events for one in done)})

@@ -16,6 +16,7 @@ def table_asset(stream: Stream, table: Table, events: dg.AssetKey) -> dg.AssetsD
     """`<stream>/<table>`: each partition is derived from the same partition of `<stream>/events`."""
 
     def build(window: Window) -> Metadata:
+        stream.make_way(window, table.name)
         summary = build_table(table, stream.name, window, stream.data.lake)
         refresh(stream.data)
         if lag := stream.follow(table.name):

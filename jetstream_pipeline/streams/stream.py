@@ -18,6 +18,7 @@ from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.handles.cache import HandleCache
 from jetstream_pipeline.handles.resolve import HandleResolver
 from jetstream_pipeline.iceberg.following import follow
+from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.server import Options
@@ -29,6 +30,7 @@ from jetstream_pipeline.replay.segments import list_segments, read_segment, segm
 from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.files import exists
+from jetstream_pipeline.storage.lake import ARCHIVE, EVENTS
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary, read_summary
 from jetstream_pipeline.streams.did_file import read_dids
@@ -93,6 +95,7 @@ class Stream:
         standing = self.standing(window)
         if since and standing and standing.finished_at >= since and standing.fingerprint == subscription.fingerprint:
             return standing
+        self.make_way(window, EVENTS)
         with leading(self.hosts, self.data.staging / ".hosts") as hosts:
             return replay_window(
                 self.name,
@@ -108,6 +111,7 @@ class Stream:
 
     def verify(self, window: Window, on_progress: Callable[[Progress], None] | None = None) -> Report:
         """Hold a window that stands against another host; errors as `verify_window`."""
+        self.make_way(window, EVENTS)
         return verify_window(
             self.name,
             window,
@@ -129,12 +133,17 @@ class Stream:
         segment = next((one for one in listed if segment_name(one) == name), None)
         if segment is None:
             raise InvalidInput(f"{host.name}'s archive has no segment {name}")
+        self.make_way(name, ARCHIVE)
         return read_segment(self.name, self.subscription(), segment, host=host, data=self.data, access=self.access)
 
     @property
     def has_catalogue(self) -> bool:
         """Whether the lake's files are registered in an Iceberg catalogue."""
         return bool(self.settings.iceberg.get_secret_value())
+
+    def make_way(self, window: Window | str, dataset: str) -> None:
+        """Let a window, or a segment by its name, be replaced in a data set whose Iceberg table shows it."""
+        make_way(self.settings.iceberg, self.data, self.name, window, [dataset])
 
     def follow(self, dataset: str) -> PipelineError | None:
         """Bring a data set's Iceberg table up to date; what keeps one from it."""

@@ -267,7 +267,7 @@ def test_a_catalogue_of_another_lake_is_refused(data: DataDirectory, tmp_path: P
 
 
 def test_a_lake_that_is_not_there_takes_nothing_out_of_tables(data: DataDirectory) -> None:
-    with pytest.raises(InvalidInput, match="no lake"):
+    with pytest.raises(InvalidInput, match="no stream"):
         sync(SQLITE, data, "network")
 
 
