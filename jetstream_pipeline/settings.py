@@ -20,7 +20,7 @@ from jetstream_pipeline.handles.endpoints import (
     check_address,
     parse_server,
 )
-from jetstream_pipeline.iceberg.catalogue import check_catalogue
+from jetstream_pipeline.iceberg.setting import check_catalogue
 from jetstream_pipeline.jetstream.hosts import PUBLIC_HOSTS, Host
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.jetstream.transport import Transport, default_transport

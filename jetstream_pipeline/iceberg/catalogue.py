@@ -1,12 +1,7 @@
-"""Opening the Iceberg catalogue that JETSTREAM_ICEBERG names. What its tables hold is `sync`'s.
-
-`sqlite` is a file in the data directory; an address (postgresql+psycopg://…, mysql://…, sqlite:///…) is a database's,
-one with http(s):// a REST catalogue's; any other word names a catalogue of pyiceberg's own configuration.
-"""
+"""Opening the Iceberg catalogue that JETSTREAM_ICEBERG names. What its tables hold is `sync`'s."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
@@ -19,30 +14,19 @@ from pydantic import SecretStr
 from jetstream_pipeline.errors import InvalidInput, PipelineError
 from jetstream_pipeline.iceberg.errors import CatalogueError
 from jetstream_pipeline.iceberg.places import reading
+from jetstream_pipeline.iceberg.setting import SQLITE
 from jetstream_pipeline.storage.files import make_directory
 from jetstream_pipeline.storage.layout import DataDirectory
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
-SQLITE = "sqlite"
 _CATALOGUE = "jetstream"
 """What a catalogue is called that has no other name: rows of a database's tables are told apart by it."""
-_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*\Z")
 _PATIENCE_SEC = 30
 """How long a SQLite file may be held by another process."""
 _OPENINGS = 3
 """Two processes that make a database's tables at once are in each other's way, once."""
-
-
-def check_catalogue(setting: str) -> str:
-    """The setting as it may stand; InvalidInput otherwise."""
-    if setting and "://" not in setting and not _NAME.match(setting):
-        raise InvalidInput(
-            "write sqlite, a database's or a REST catalogue's address (postgresql+psycopg://…, https://…), or the name "
-            "of a catalogue in pyiceberg's configuration"
-        )
-    return setting
 
 
 @contextmanager

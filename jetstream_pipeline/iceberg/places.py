@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,11 @@ class Place(ABC):
     """Its address."""
 
     @abstractmethod
-    def difference(self, files: Iterable[LakeFile], held: Mapping[str, DataFile]) -> Difference:
-        """Between what the lake has and what a table holds. What is new will stay as it is for as long as it must."""
+    def difference(
+        self, files: Iterable[LakeFile], held: Mapping[str, DataFile], leaving: Collection[str] = ()
+    ) -> Difference:
+        """Between what the lake has, but for the addresses that are `leaving` it, and what a table holds. What is new
+        will stay as it is for as long as it must."""
 
     @abstractmethod
     def files(self) -> Iterator[Leftover]:
@@ -92,8 +95,10 @@ class DiskPlace(Place):
         self._data = folder / "data"
         self.location = f"{_SCHEME}{folder}"
 
-    def difference(self, files: Iterable[LakeFile], held: Mapping[str, DataFile]) -> Difference:
-        wanted = {self._address(file.name, file.version): file for file in files}
+    def difference(
+        self, files: Iterable[LakeFile], held: Mapping[str, DataFile], leaving: Collection[str] = ()
+    ) -> Difference:
+        wanted = {self._address(file.name, file.version): file for file in files if str(file.path) not in leaving}
         links = (self._link(file) for address, file in wanted.items() if address not in held)
         return Difference(
             [link for link in links if link], [file for address, file in held.items() if address not in wanted]
@@ -142,11 +147,15 @@ class StorePlace(Place):
         self._data = folder / "data"
         self.location = str(folder)
 
-    def difference(self, files: Iterable[LakeFile], held: Mapping[str, DataFile]) -> Difference:
+    def difference(
+        self, files: Iterable[LakeFile], held: Mapping[str, DataFile], leaving: Collection[str] = ()
+    ) -> Difference:
         new, kept, listed = [], set(), set()
         for file in files:
             address, copy = str(file.path), self._copy(file.name, file.version)
             listed.add(address)
+            if address in leaving:
+                continue
             if copy in held:
                 kept.add(copy)
             elif address in held and held[address].file_size_in_bytes == file.size:

@@ -113,6 +113,15 @@ def test_what_differs_is_one_commit_for_each_table_and_what_does_not_is_none(dat
         assert by_polars(found).equals(lake_rows(data))
 
 
+def test_what_is_about_to_be_deleted_leaves_the_table_first(data: DataDirectory) -> None:
+    fill(data)
+    sync(SQLITE, data, "network")
+    leaving = data.lake.events_path("network", NEXT)
+    assert changes(sync(SQLITE, data, "network", leaving=[leaving])) == {"events": (0, 1)}
+    leaving.unlink()
+    assert changes(sync(SQLITE, data, "network")) == {}
+
+
 def test_a_table_whose_last_window_is_removed_is_empty(data: DataDirectory) -> None:
     fill(data)
     sync(SQLITE, data, "network")
