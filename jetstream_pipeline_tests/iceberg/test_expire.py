@@ -6,8 +6,18 @@ from jetstream_pipeline.iceberg.expire import expire
 from jetstream_pipeline.iceberg.sync import sync
 from jetstream_pipeline.iceberg.tables import shown_tables
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline_tests.cli.commands import fill, grow
+from jetstream_pipeline.tables.build import build_table
+from jetstream_pipeline.tables.definitions import TABLES
+from jetstream_pipeline_tests.cli.commands import NEXT, grow
 from jetstream_pipeline_tests.iceberg.reading import SQLITE, by_polars, lake_rows, snapshots, table
+from jetstream_pipeline_tests.windows import HOUR, commit, store
+
+
+def put(data: DataDirectory) -> None:
+    """Two windows of one post each, the first one with its table of posts."""
+    for window in (HOUR, NEXT):
+        store(data, [commit('{"text":"first"}')], window)
+    build_table(next(table for table in TABLES if table.name == "posts"), "network", HOUR, data.lake)
 
 
 def files(data: DataDirectory, kind: str) -> set[str]:
@@ -15,7 +25,7 @@ def files(data: DataDirectory, kind: str) -> set[str]:
 
 
 def test_what_only_old_snapshots_had_is_deleted(data: DataDirectory) -> None:
-    fill(data)
+    put(data)
     sync(SQLITE, data, "network")
     grow(data)
     sync(SQLITE, data, "network")
@@ -36,7 +46,7 @@ def test_what_only_old_snapshots_had_is_deleted(data: DataDirectory) -> None:
 
 
 def test_what_is_younger_stays(data: DataDirectory) -> None:
-    fill(data)
+    put(data)
     sync(SQLITE, data, "network")
     grow(data)
     sync(SQLITE, data, "network")
@@ -51,7 +61,7 @@ def test_what_is_younger_stays(data: DataDirectory) -> None:
 
 
 def test_what_each_table_shows_is_listed(data: DataDirectory) -> None:
-    fill(data)
+    put(data)
     assert shown_tables(SQLITE, data, "network") == []
     sync(SQLITE, data, "network")
     by_name = {one.table: one for one in shown_tables(SQLITE, data, "network")}

@@ -60,25 +60,25 @@ def test_the_objects_themselves_are_read_and_their_metadata_lies_beside_them(
     assert records(remote_data, options) == [ONE, '{"text":"three"}', TWO]
     assert addresses(remote_data) == [str(remote_data.lake.events_path("network", one)) for one in (HOUR, NEXT)]
     assert [key for key in object_store.keys("lake/_iceberg/") if key.endswith(".parquet")] == []
-    assert all(one.added == one.removed == 0 for one in sync(SQLITE, remote_data, "network"))
+    assert all(one.added == one.removed == 0 for one in sync(SQLITE, remote_data, "network", ["events"]))
 
 
 def test_what_is_to_be_replaced_is_shown_until_its_successor_is(
     remote_data: DataDirectory, options: dict[str, str]
 ) -> None:
     put(remote_data, ONE)
-    sync(SQLITE, remote_data, "network")
-    make_way(SQLITE, remote_data, "network", HOUR)
+    sync(SQLITE, remote_data, "network", ["events"])
+    make_way(SQLITE, remote_data, "network", HOUR, ["events"])
     assert records(remote_data, options) == [ONE]
     assert "_iceberg" in addresses(remote_data)[0]
     # Replaying it failed: the copy is as good as the object.
-    assert all(one.added == one.removed == 0 for one in sync(SQLITE, remote_data, "network"))
+    assert all(one.added == one.removed == 0 for one in sync(SQLITE, remote_data, "network", ["events"]))
     put(remote_data, ONE, TWO)
     # Whoever put it has died here.
     assert records(remote_data, options) == [ONE]
     with table(remote_data) as found:
         copied = found.current_snapshot()
-    sync(SQLITE, remote_data, "network")
+    sync(SQLITE, remote_data, "network", ["events"])
     assert records(remote_data, options) == [ONE, TWO]
     assert addresses(remote_data) == [str(remote_data.lake.events_path("network", HOUR))]
     assert copied
@@ -87,9 +87,9 @@ def test_what_is_to_be_replaced_is_shown_until_its_successor_is(
 
 def test_what_was_replaced_without_asking_is_mended(remote_data: DataDirectory, options: dict[str, str]) -> None:
     put(remote_data, ONE)
-    sync(SQLITE, remote_data, "network")
+    sync(SQLITE, remote_data, "network", ["events"])
     put(remote_data, ONE, TWO)
-    (synced,) = sync(SQLITE, remote_data, "network")
+    (synced,) = sync(SQLITE, remote_data, "network", ["events"])
     assert (synced.added, synced.removed) == (1, 1)
     assert records(remote_data, options) == [ONE, TWO]
     with table(remote_data) as found:
@@ -101,17 +101,17 @@ def test_a_window_that_is_removed_is_removed_and_copies_are_deleted_when_nothing
 ) -> None:
     put(remote_data, ONE)
     store(remote_data, [commit(TWO)], NEXT)
-    sync(SQLITE, remote_data, "network")
-    make_way(SQLITE, remote_data, "network", HOUR)
+    sync(SQLITE, remote_data, "network", ["events"])
+    make_way(SQLITE, remote_data, "network", HOUR, ["events"])
     path = remote_data.lake.events_path("network", NEXT)
-    (synced,) = sync(SQLITE, remote_data, "network", leaving=[path])
+    (synced,) = sync(SQLITE, remote_data, "network", ["events"], leaving=[path])
     assert (synced.added, synced.removed) == (0, 1)
     path.unlink()
-    (synced,) = sync(SQLITE, remote_data, "network")
+    (synced,) = sync(SQLITE, remote_data, "network", ["events"])
     assert (synced.added, synced.removed) == (0, 0)
     assert records(remote_data, options) == [ONE]
     put(remote_data, TWO)
-    sync(SQLITE, remote_data, "network")
+    sync(SQLITE, remote_data, "network", ["events"])
     expire(SQLITE, remote_data, "network", datetime.now(UTC), grace_sec=-2)
     assert [key for key in object_store.keys("lake/_iceberg/") if key.endswith(".parquet")] == []
     assert records(remote_data, options) == [TWO]
