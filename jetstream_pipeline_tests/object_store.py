@@ -71,7 +71,9 @@ class ObjectStore:
             self._look_at_credentials(_ANY)
 
     def _look_at_credentials(self, after_requests: str) -> None:
-        urlopen(Request(f"{self.endpoint}/moto-api/reset-auth", after_requests.encode(), method="POST")).close()
+        plain = {"Content-Type": "text/plain"}
+        address = f"{self.endpoint}/moto-api/reset-auth"
+        urlopen(Request(address, after_requests.encode(), plain, method="POST")).close()
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,9 @@ def declared(data: DataDirectory, *hosts: str, first: Window | None = None, **sa
         settings["hosts"] = hosts
     if first:
         settings["first_hour"] = first.start
-    return StreamDeclaration(name="network", **said).stream(Settings(data_dir=data.root, **settings), data.root)
+    return StreamDeclaration(name="network", **said).stream(
+        Settings(data_dir=data.root, lake=str(data.lake_root or ""), **settings), data.root
+    )
 
 
 class Driver:
