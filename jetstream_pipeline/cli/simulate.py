@@ -27,6 +27,7 @@ _SEGMENT_MINUTES = 60
 @click.option("--old", is_flag=True, help="An old server: the first wire only, without sequence numbers.")
 @click.option("--offset", type=float, default=0.0, show_default=True, help="Witness everything so many seconds later.")
 @click.option("--blind", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of DIDs not seen.")
+@click.option("--events-per-second", type=click.FloatRange(min=1), help="Send no more, to all subscribers together.")
 @click.option("--archive-since", metavar="TIME", help="Serve an archive of everything from this time (UTC) on.")
 @click.option("--segment-minutes", type=click.IntRange(min=1), help="Of the archive; 60 otherwise.")
 @click.option("--api-token", metavar="TOKEN", help="What the archive's plans and downloads want as a bearer.")
@@ -41,6 +42,7 @@ def simulate(
     old: bool,
     offset: float,
     blind: float,
+    events_per_second: float | None,
     archive_since: str | None,
     segment_minutes: int | None,
     api_token: str | None,
@@ -60,6 +62,7 @@ def simulate(
             v2=not old,
             witness=Witness(offset=timedelta(seconds=offset)),
             blind=blind,
+            events_per_second=events_per_second,
             archive_since=parse_time(archive_since) if archive_since else None,
             segment_minutes=segment_minutes or _SEGMENT_MINUTES,
             api_token=api_token,

@@ -88,6 +88,7 @@ class FaultPlayer:
                 order = shuffled([did for did, _ in self._held])
                 await self._write_payloads([self._held[index][1] for index in order])
         if selected:
+            await self._host.pace.turn(len(selected))
             await self._channel.write_events(page, selected)
 
     async def _write_payloads(self, payloads: Sequence[bytes]) -> None:

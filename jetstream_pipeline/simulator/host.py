@@ -6,6 +6,7 @@ from typing import Protocol
 
 from jetstream_pipeline.simulator.archive import Archive
 from jetstream_pipeline.simulator.fault_plan import FaultPlan
+from jetstream_pipeline.simulator.pace import Pace
 from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.timeline import Position, Timeline
 
@@ -14,6 +15,7 @@ class Host(Protocol):
     pages: PageCache
     timeline: Timeline
     faults: FaultPlan
+    pace: Pace
     ping_interval: float
     pong_timeout: float
     speaks_v2: bool

@@ -25,6 +25,7 @@ from jetstream_pipeline.simulator.fault_plan import FaultPlan
 from jetstream_pipeline.simulator.faults import Faults
 from jetstream_pipeline.simulator.feeds import Feed, window
 from jetstream_pipeline.simulator.network import Network
+from jetstream_pipeline.simulator.pace import Pace
 from jetstream_pipeline.simulator.page_cache import PageCache
 from jetstream_pipeline.simulator.rewitnessing import rewitnessed
 from jetstream_pipeline.simulator.schedule import MINUTE_US
@@ -40,7 +41,7 @@ class Simulator:
     """Serves `/subscribe` while its context is open, the second wire unless `v2` is False, and an archive if
     `archive_since` says from when on: in segments of `segment_minutes` and blocks of at most `block_events`. Of the
     latest segments, up to `archive_cache_bytes` are kept. A page of a plan has at most `plan_entries`. With an
-    `api_token`, plans and downloads want it."""
+    `api_token`, plans and downloads want it. Of `events_per_second`, all subscribers together get no more."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Simulator:
         archive_cache_bytes: int = 256 * 1024 * 1024,
         plan_entries: int = 100_000,
         api_token: str | None = None,
+        events_per_second: float | None = None,
     ) -> None:
         if archive_since is None and (api_token is not None or (faults and faults.are_of_archive)):
             raise ValueError("there is no archive to protect or to disturb; say with archive_since from when on it is")
@@ -103,6 +105,7 @@ class Simulator:
         )
         self.api_token = api_token
         self.plan_entries = plan_entries
+        self.pace = Pace(events_per_second)
         self._host = host
         self._port = port
         self._warm_up = warm_up

@@ -27,6 +27,7 @@ from jetstream_pipeline.window import Window
 
 EVENTS = dg.AssetKey(["network", "events"])
 LOCATION = "jetstream_pipeline"
+MODULE = "deployed.py"
 
 _MODULE = """
 import json
@@ -53,20 +54,24 @@ class Deployment:
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True)
-        text = (resources.files("jetstream_pipeline.orchestration") / "dagster.yaml").read_text()
-        for name, usual, here in (("max_concurrent_runs", 4, self.concurrent), ("start_timeout_seconds", 120, 40)):
-            assert f"{name}: {usual}\n" in text
-            text = text.replace(f"{name}: {usual}\n", f"{name}: {here}\n")
-        (self.home / "dagster.yaml").write_text(text)
+        (self.home / "dagster.yaml").write_text(self.settings())
         (self.home / "stream.json").write_text(json.dumps(self.declared))
-        (self.home / "deployed.py").write_text(_MODULE)
-        load = {"python_file": {"relative_path": "deployed.py", "location_name": LOCATION}}
-        (self.home / "workspace.yaml").write_text(json.dumps({"load_from": [load]}))
+        (self.home / MODULE).write_text(_MODULE)
+        (self.home / "workspace.yaml").write_text(json.dumps({"load_from": [self.location()]}))
         # Two processes that make Dagster's databases at the same time fail.
         with self.instance() as instance:
             instance.get_runs(limit=1)
             instance.event_log_storage.get_pool_limits()
             instance.all_instigator_state()
+
+    def settings(self) -> str:
+        """Its dagster.yaml: the one that is shipped, but for what a test cannot wait for."""
+        text = (resources.files("jetstream_pipeline.orchestration") / "dagster.yaml").read_text()
+        return changed(text, max_concurrent_runs=(4, self.concurrent), start_timeout_seconds=(120, 40))
+
+    def location(self) -> Mapping[str, object]:
+        """Where its definitions are loaded from."""
+        return {"python_file": {"relative_path": MODULE, "location_name": LOCATION}}
 
     @property
     def home(self) -> Path:
@@ -111,12 +116,12 @@ class Deployment:
             )
             instance.add_backfill(backfill)
 
-    def launch(self, job: str, config: Mapping[str, object]) -> None:
+    def launch(self, job: str, config: Mapping[str, object], tags: Mapping[str, str] | None = None) -> None:
         """Launch a job with a configuration, as the launchpad does."""
         program = Path(sys.executable).parent / "dagster"
         command = [program, "job", "launch", "-w", self.home / "workspace.yaml", "-j", job]
         subprocess.run(
-            [*map(str, command), "--config-json", json.dumps(config)],
+            [*map(str, command), "--config-json", json.dumps(config), "--tags", json.dumps(tags or {})],
             env=self.environment,
             cwd=self.home,
             check=True,
@@ -126,13 +131,19 @@ class Deployment:
     @contextmanager
     def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
         """Dagster's daemon and every process that it begins; they end with the body, at once."""
-        command = [Path(sys.executable).parent / "dagster-daemon", "run", "-w", self.home / "workspace.yaml"]
-        with (self.home / "daemon.log").open("ab") as log:
+        with self.program("dagster-daemon", "run", "-w", self.home / "workspace.yaml", log="daemon") as process:
+            yield process
+
+    @contextmanager
+    def program(self, name: str, *arguments: object, log: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program of the environment's and every process that it begins; they end with the body, at once."""
+        command = [Path(sys.executable).parent / name, *arguments]
+        with (self.home / f"{log}.log").open("ab") as file:
             process = subprocess.Popen(
                 list(map(str, command)),
                 env=self.environment,
                 cwd=self.home,
-                stdout=log,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -159,6 +170,14 @@ class Deployment:
                 log = (self.home / "daemon.log").read_text(errors="replace")[-3000:]
                 raise AssertionError(f"not so after {limit:.0f} s; the daemon's log ends:\n{log}")
             time.sleep(poll)
+
+
+def changed(text: str, **values: tuple[object, object]) -> str:
+    """A dagster.yaml with other values: what each field has, and what it is to have."""
+    for name, (usual, here) in values.items():
+        assert f"{name}: {usual}\n" in text
+        text = text.replace(f"{name}: {usual}\n", f"{name}: {here}\n")
+    return text
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
