@@ -20,6 +20,7 @@ from jetstream_pipeline.orchestration.metadata import (
 )
 from jetstream_pipeline.orchestration.partitions import hourly, windows_of
 from jetstream_pipeline.orchestration.pools import pool_of
+from jetstream_pipeline.orchestration.spreading import spread
 from jetstream_pipeline.storage.lake import EVENTS
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.stream import Stream
@@ -123,7 +124,8 @@ class _Replaying:
         self._raise_failures(len(windows))
 
     def _replay(self, window: Window, since: datetime) -> WindowSummary:
-        summary = self.stream.replay(window, logged(self.context, window), since=since)
+        hosts = spread(self.context.instance, self.context.run, self.stream.hosts, window)
+        summary = self.stream.replay(window, logged(self.context, window), since=since, hosts=hosts)
         refresh(self.stream.data)
         if summary.state.is_whole:
             self.lag = self.stream.follow(EVENTS)

@@ -4,7 +4,7 @@ stream is declared belongs to whoever declares it; what replaying is, to `replay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -86,22 +86,24 @@ class Stream:
         on_progress: Callable[[Progress], None] | None = None,
         *,
         since: datetime | None = None,
+        hosts: Sequence[Host] = (),
     ) -> WindowSummary:
         """Replay a window; errors as `replay_window`. One that has become whole after `since` is taken as it stands.
 
-        Windows that are replayed at the same time begin with different hosts, as long as there are others.
+        Windows that are replayed at the same time on this machine begin with different hosts, as long as there are
+        others. `hosts`: the stream's in another order.
         """
         subscription = self.subscription()
         standing = self.standing(window)
         if since and standing and standing.finished_at >= since and standing.fingerprint == subscription.fingerprint:
             return standing
         self.make_way(window, EVENTS)
-        with leading(self.hosts, self.data.staging / ".hosts") as hosts:
+        with leading(hosts or self.hosts, self.data.staging / ".hosts") as ordered:
             return replay_window(
                 self.name,
                 subscription,
                 window,
-                hosts=hosts,
+                hosts=ordered,
                 data=self.data,
                 settle=self.settings.settle,
                 skew=self.settings.host_skew,

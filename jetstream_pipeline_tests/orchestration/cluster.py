@@ -45,6 +45,8 @@ class Cluster(Deployment):
     more often than in earnest."""
 
     soon: bool = True
+    own_disks: bool = False
+    """Whether each worker has a data directory of its own, as on a machine of its own."""
 
     def settings(self) -> str:
         text = (DEPLOY / "celery" / "dagster.yaml").read_text()
@@ -70,7 +72,8 @@ class Cluster(Deployment):
         """Ready some seconds later; its name is its own also where it is started again."""
         app = ("-A", "jetstream_pipeline.orchestration.celery_worker")
         options = ("worker", "--concurrency", 1, "--loglevel", "INFO", "-n", f"worker-{number}@%h")
-        return self.program("celery", *app, *options, log=f"worker-{number}")
+        own = {"JETSTREAM_DATA_DIR": str(self.folder / f"disk-{number}")} if self.own_disks else {}
+        return self.program("celery", *app, *options, log=f"worker-{number}", **own)
 
 
 def kill_alone(process: Popen[bytes]) -> None:

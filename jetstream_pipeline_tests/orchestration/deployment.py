@@ -135,13 +135,13 @@ class Deployment:
             yield process
 
     @contextmanager
-    def program(self, name: str, *arguments: object, log: str) -> Iterator[subprocess.Popen[bytes]]:
+    def program(self, name: str, *arguments: object, log: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         """A program of the environment's and every process that it begins; they end with the body, at once."""
         command = [Path(sys.executable).parent / name, *arguments]
         with (self.home / f"{log}.log").open("ab") as file:
             process = subprocess.Popen(
                 list(map(str, command)),
-                env=self.environment,
+                env=self.environment | variables,
                 cwd=self.home,
                 stdout=file,
                 stderr=subprocess.STDOUT,
