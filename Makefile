@@ -3,10 +3,10 @@ BIN := .venv/bin
 # Each run of Dagster is a new process: it shall find the package compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo demo-ui run test lint types bench bench-short
+.PHONY: help install demo demo-ui run test lint types bench bench-short bench-cluster
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: .venv/.installed  ## create .venv and install the package with its development tools
 
@@ -52,3 +52,7 @@ bench: install  ## every benchmark (half an hour and 15 GB in data/bench); bench
 	$(BIN)/python benchmarks/queries.py --data data/bench
 	$(BIN)/python benchmarks/queue_batches.py
 	$(BIN)/python benchmarks/dagster_backfill.py
+
+bench-cluster: install  ## a cluster on this machine: 200 windows, workers killed, PostgreSQL restarted; then its speed
+	$(BIN)/python benchmarks/cluster.py proof
+	$(BIN)/python benchmarks/cluster.py throughput

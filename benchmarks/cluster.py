@@ -63,6 +63,8 @@ class Services:
 
 def main() -> None:
     options = parse_arguments()
+    # However it is ended, its servers end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     wrong = {"proof": proof, "throughput": throughput}[options.what](options)
     for text in wrong:
         print(f"WRONG: {text}")
@@ -75,6 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     common.add_argument("--workers", type=int, default=4)
     common.add_argument("--events-per-second", type=float, default=5000.0, help="what a host sends at most")
     common.add_argument("--local", action="store_true", help="the lake is a folder, and there is no catalogue")
+    common.add_argument("--without-catalogue", action="store_true", help="no tables of Iceberg")
     modes = parser.add_subparsers(dest="what", required=True)
     proving = modes.add_parser("proof", parents=[common])
     proving.add_argument("--windows", type=int, default=200)
@@ -163,10 +166,9 @@ def serving(options: argparse.Namespace, stack: ExitStack) -> Iterator[Services]
     variables = cluster_variables(database.url(), stack.enter_context(redis.running()))
     if not options.local:
         variables |= stack.enter_context(object_store())
-        variables |= {
-            "JETSTREAM_LAKE": f"s3://{BUCKET}/lake",
-            "JETSTREAM_ICEBERG": database.url().replace("postgresql:", "postgresql+psycopg:"),
-        }
+        variables["JETSTREAM_LAKE"] = f"s3://{BUCKET}/lake"
+        if not options.without_catalogue:
+            variables["JETSTREAM_ICEBERG"] = database.url().replace("postgresql:", "postgresql+psycopg:")
     hours = options.windows + 12
     hosts = [stack.enter_context(host(options, hours)) for _ in range(options.hosts)]
     with patch.dict(os.environ, variables):

@@ -223,14 +223,14 @@ def programs() -> dict[str, click.Command]:
     from dagster._daemon.cli import cli as daemon
     from dagster_webserver.cli import dagster_webserver
 
-    from jetstream_pipeline.cli.main import main
+    from jetstream_pipeline.cli.main import cli as ours
 
     return {
         "celery": celery,
         "dagster": cli,
         "dagster-daemon": daemon,
         "dagster-webserver": dagster_webserver,
-        "jetstream-pipeline": main,  # type: ignore[dict-item]
+        "jetstream-pipeline": ours,
     }
 
 

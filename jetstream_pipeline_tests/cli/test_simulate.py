@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,7 +57,18 @@ def test_a_host_sees_late_or_not_everything(options: tuple[str, ...], described:
         assert first_events(host, cursor, 300) == expected
 
 
-@pytest.mark.parametrize("options", [("--blind", "2"), ("--blind", "nan"), ("--offset", "nan"), ("--offset", "x")])
+def test_a_host_sends_so_many_events_a_second_to_all_of_its_subscribers_together() -> None:
+    """But for the first ones, which go at once: at most a write's."""
+    with simulating("--rate", "100", "--events-per-second", "5000") as host, ThreadPoolExecutor(2) as both:
+        began = time.monotonic()
+        list(both.map(lambda _: first_events(host, an_hour_ago(), 5000), range(2)))
+        assert time.monotonic() - began >= (2 * 5000 - 2 * 2048) / 5000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--blind", "2"), ("--blind", "nan"), ("--offset", "nan"), ("--offset", "x"), ("--events-per-second", "0")],
+)
 def test_numbers_that_describe_no_host_are_refused_in_one_line(options: tuple[str, ...]) -> None:
     result = run("simulate", "--port", "0", *options)
     assert result.returncode == 2
