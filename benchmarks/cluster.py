@@ -31,6 +31,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import dagster as dg
+import pyarrow.parquet as pq
 import s3fs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -43,7 +44,6 @@ from jetstream_pipeline_tests import postgres, redis
 from jetstream_pipeline_tests.orchestration.cluster import Cluster, cluster_variables
 from jetstream_pipeline_tests.orchestration.deployment import EVENTS, kill
 from jetstream_pipeline_tests.postgres import Postgres
-from jetstream_pipeline_tests.windows import rows_of
 
 PROGRAMS = Path(sys.executable).parent
 LONGEST_SEC = 3 * 3600.0
@@ -307,7 +307,8 @@ def differences(cluster: Cluster, network: Network, windows: Sequence[Window]) -
         if not path.exists():
             yield f"{window} is not in the lake"
             continue
-        found = rows_of(path, ["seq"])["seq"].to_pylist()
+        with path.open("rb") as file:
+            found = pq.read_table(file, columns=["position", "seq"]).sort_by("position")["seq"].to_pylist()
         if found != expected:
             yield f"{window} has {len(found):,} events that are not the {len(expected):,} expected ones"
     counted = said(cluster, "sql", "--format", "json", "SELECT count(*) AS n, count(DISTINCT seq) AS d FROM events")
