@@ -95,7 +95,7 @@ def proof(options: argparse.Namespace) -> list[str]:
     windows = latest(options.windows)
     with ExitStack() as stack:
         services = stack.enter_context(serving(options, stack))
-        cluster = stack.enter_context(deployed(options, services, windows, {}))
+        cluster = stack.enter_context(deployed(options, services, windows, {"tables": ["posts"]}))
         workers = [stack.enter_context(cluster.worker(number)) for number in range(1, options.workers + 1)]
         began = time.monotonic()
 
