@@ -14,8 +14,14 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+
+from jetstream_pipeline.errors import InvalidInput
+
+try:
+    from dagster_celery.launcher import CeleryRunLauncher
+    from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+except ImportError as error:
+    raise InvalidInput("runs on Celery want an extra: pip install 'jetstream_pipeline[celery]'") from error
 
 _ANSWER_SEC = 3.0
 _PATIENCE_SEC = 45.0

@@ -93,7 +93,7 @@ def hours_ago(number: int) -> Window:
     return Window.hour(datetime.now(UTC) - timedelta(hours=number))
 
 
-WINDOWS = [hours_ago(number) for number in range(6, 2, -1)]
+WINDOWS = [hours_ago(number) for number in range(5, 2, -1)]
 
 
 def test_a_backfill_whose_worker_is_killed_at_work_is_whole_each_window_once_and_never_more_than_the_pool_lets_through(
