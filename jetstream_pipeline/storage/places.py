@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jetstream_pipeline.errors import InvalidInput
 
@@ -51,7 +52,13 @@ def parse_place(text: str) -> AnyPath:
             f"{text} needs {error.name}, which is not installed: pip install 'jetstream_pipeline[{store.extra}]'"
         ) from None
     # What others have put there since is to be seen at once.
-    return UPath(text.rstrip("/"), use_listings_cache=False)
+    return UPath(text.rstrip("/"), use_listings_cache=False, **_options(store))
+
+
+def _options(store: Store) -> dict[str, Any]:
+    """What the library does not see for itself: AWS's own kits go by AWS_REGION, this one by AWS_DEFAULT_REGION only."""
+    region = os.environ.get("AWS_REGION")
+    return {"client_kwargs": {"region_name": region}} if store is _S3 and region else {}
 
 
 def check_place(text: str) -> None:
