@@ -1,0 +1,106 @@
+"""Windows that are missing, incomplete or damaged: which can still be had, until when, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from jetstream_pipeline.doctor.case import Case
+from jetstream_pipeline.doctor.finding import Figures, Finding, ok, problem, warning
+from jetstream_pipeline.doctor.holders import holders
+from jetstream_pipeline.doctor.words import count, moment, some, span
+from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.hive import hour_of
+from jetstream_pipeline.storage.left_over import window_locks
+from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.streams.catching_up import Known, Plan, plan
+from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.window import Window, spans
+
+_URGENT = timedelta(hours=6)
+
+
+def examine_windows(case: Case) -> Iterator[Finding]:
+    locks = window_locks(case.data)
+    under_way = {locks[path] for path in holders(locks)}
+    for stream in case.streams:
+        yield from _missing(stream, {window for name, window in under_way if name == stream.name}, case.now)
+    for name in case.names:
+        yield from _incomplete(name, case)
+        yield from _damaged(name, case)
+    if not case.names:
+        yield ok("no stream is declared, and the lake holds none")
+
+
+def planned(stream: Stream, under_way: set[Window], now: datetime) -> Plan:
+    """What is missing of a stream (`waiting`: can still be had; `lost`: no stream of a host has it any more)."""
+    settings = stream.settings
+    known = Known(stream.data.lake.whole(stream.name), under_way, {})
+    return plan(stream.beginning(now), now, known, settle=settings.settle, look_back=settings.look_back, most=0)
+
+
+def _missing(stream: Stream, under_way: set[Window], now: datetime) -> Iterator[Finding]:
+    found, look_back = planned(stream, under_way, now), stream.settings.look_back
+    if found.waiting:
+        yield _to_be_had(stream, found.waiting, now)
+    if found.lost:
+        text = f"{stream.name} lacks {count(len(found.lost), 'window')} older than JETSTREAM_LOOK_BACK_HOURS"
+        remedy = "only a host with an archive has them: replay them from one"
+        figures: Figures = {"stream": stream.name, "lost": len(found.lost), "oldest": found.lost[0].key}
+        yield warning(f"{text} ({some(_spans(found.lost))}); {remedy}", **figures)
+    if not (found.waiting or found.lost):
+        yield ok(f"{stream.name} has every window since {moment(stream.beginning(now))}", stream=stream.name)
+    if look_back and under_way:
+        yield ok(f"{stream.name}: {some(sorted(under_way))} under way", stream=stream.name)
+
+
+def _to_be_had(stream: Stream, missing: Sequence[Window], now: datetime) -> Finding:
+    """The oldest are lost first."""
+    first, look_back = missing[0], stream.settings.look_back
+    text = f"{stream.name} lacks {count(len(missing), 'window')} ({some(_spans(missing))})"
+    replay = f"jetstream-pipeline replay --stream {stream.name} --start {first.key} --end {_end(first)}"
+    figures: Figures = {"stream": stream.name, "missing": len(missing), "oldest": first.key}
+    if not look_back:
+        return warning(f"{text}; nothing asks for them by itself (JETSTREAM_LOOK_BACK_HOURS is 0): {replay}", **figures)
+    until = first.start + look_back
+    figures["until"] = until.isoformat()
+    text = f"{text}; the oldest can be had until {moment(until)}, for {span(until - now)}"
+    remedy = f"Dagster's sensor {stream.name}_catch_up asks for them where its daemon runs; by hand: {replay}"
+    return (problem if until - now < _URGENT else warning)(f"{text}; {remedy}", **figures)
+
+
+def _incomplete(name: str, case: Case) -> Iterator[Finding]:
+    """What a host gave of windows that are not whole, and that no whole one has superseded."""
+    lake = case.data.lake
+    whole = lake.whole(name)
+    for path in reversed(lake.incomplete(name)):
+        if case.is_late:
+            return
+        window = hour_of(path)
+        if window in whole:
+            continue
+        try:
+            summary = read_summary(path)
+        except StorageError as error:
+            yield warning(str(error), stream=name, window=window.key)
+            continue
+        text = f"{name} {window} is {summary.state}: {summary.reason}"
+        yield warning(f"{text}; replay it from a host that has it", stream=name, window=window.key, state=summary.state)
+
+
+def _damaged(name: str, case: Case) -> Iterator[Finding]:
+    for path in case.data.lake.windows(name):
+        if case.is_late:
+            return
+        try:
+            read_summary(path)
+        except StorageError as error:
+            yield problem(str(error), stream=name, window=hour_of(path).key)
+
+
+def _spans(windows: Sequence[Window]) -> list[str]:
+    return [f"{span.start:%Y-%m-%d %H:%M}–{span.end:%H:%M}" for span in spans(windows)]
+
+
+def _end(window: Window) -> str:
+    return Window.hour(window.end).key
