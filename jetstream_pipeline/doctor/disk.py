@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from jetstream_pipeline.doctor.case import Case
-from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
+from jetstream_pipeline.doctor.finding import Figures, Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import size
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.lake import Lake
@@ -41,7 +41,7 @@ def examine_disk(case: Case) -> Iterator[Finding]:
 def _room(case: Case, place: Path) -> Finding:
     free = shutil.disk_usage(place).free
     hourly = sum(bytes_per_hour(case.data.lake, name) for name in case.names)
-    figures = {"free_bytes": free, "bytes_per_hour": round(hourly)}
+    figures: Figures = {"free_bytes": free, "bytes_per_hour": round(hourly)}
     if free < _FULL_BYTES:
         return problem(f"{size(free)} free in {place}: too little for a window; make room", **figures)
     if not hourly:

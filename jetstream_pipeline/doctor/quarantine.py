@@ -22,8 +22,9 @@ def examine_quarantine(case: Case) -> Iterator[Finding]:
             except StorageError as error:
                 yield problem(str(error))
         if number:
-            text = f"{count(number, 'message')} of {folder.name} could not be read (why: jetstream-pipeline quarantine list)"
-            remedy = f"after an update, read them again: jetstream-pipeline quarantine retry {folder.name}"
+            text = f"{count(number, 'message')} of {folder.name} could not be read"
+            why = "why: jetstream-pipeline quarantine list"
+            remedy = f"{why}; after an update, read them again: jetstream-pipeline quarantine retry {folder.name}"
             yield warning(f"{text}; {remedy}", name=folder.name, messages=number)
         everything += number
     if not everything:

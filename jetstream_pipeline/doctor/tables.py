@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, warning
-from jetstream_pipeline.doctor.words import count, some
+from jetstream_pipeline.doctor.words import count, some_windows
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.tables.build import stale_tables
 from jetstream_pipeline.tables.definitions import TABLES, Table
-from jetstream_pipeline.window import Window, spans
+from jetstream_pipeline.window import Window
 
 
 def examine_tables(case: Case) -> Iterator[Finding]:
@@ -40,6 +40,6 @@ def _stale(name: str, tables: tuple[Table, ...], case: Case) -> Iterator[Finding
         text = f"{name}/{table.name} is stale or lacking for {count(len(windows), 'window')}"
         remedy = f"Dagster's sensor {name}_tables_for_new_windows derives it, or materialize {name}/{table.name} there"
         figures: dict[str, int | str] = {"stream": name, "table": table.name, "windows": len(windows)}
-        yield warning(f"{text} ({some(spans(sorted(windows)))}); {remedy}", **figures)
+        yield warning(f"{text} ({some_windows(windows)}); {remedy}", **figures)
     if looked_at and not found:
         yield ok(f"{name}: {count(len(tables), 'table')} of the newest {count(looked_at, 'window')} are current")

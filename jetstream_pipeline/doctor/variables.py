@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from jetstream_pipeline.archive.tokens import is_trusted
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
+from jetstream_pipeline.doctor.words import moment
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import described
 
@@ -37,9 +38,7 @@ def _contradictions(case: Case) -> Iterator[Finding]:
     except InvalidInput as error:
         yield problem(str(error))
     if settings.first_hour and settings.first_hour > case.now:
-        yield problem(
-            f"JETSTREAM_FIRST_HOUR lies ahead ({settings.first_hour:%Y-%m-%d %H:%M} UTC): nothing is replayed"
-        )
+        yield problem(f"JETSTREAM_FIRST_HOUR lies ahead ({moment(settings.first_hour)}): nothing is replayed")
     if settings.look_back_hours == 0:
         yield warning("JETSTREAM_LOOK_BACK_HOURS is 0: windows that are missing are not asked for again by themselves")
     if settings.api_token.get_secret_value() and not any(map(is_trusted, case.hosts)):

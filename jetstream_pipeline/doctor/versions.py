@@ -12,10 +12,9 @@ from packaging.requirements import Requirement
 from jetstream_pipeline import __version__
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
-from jetstream_pipeline.doctor.words import count, some
+from jetstream_pipeline.doctor.words import count, some_windows
 from jetstream_pipeline.storage.event_layout import POSITION
 from jetstream_pipeline.storage.hive import hour_of
-from jetstream_pipeline.window import spans
 
 _PACKAGE = "jetstream_pipeline"
 _SHOWN = ("dagster", "duckdb", "pyarrow")
@@ -71,6 +70,6 @@ def _layouts(case: Case) -> Iterator[Finding]:
                 old.append(hour_of(path))
         if old:
             text = f"{count(len(old), 'window')} of {stream} of an older layout, without the column {POSITION}"
-            yield warning(f"{text} ({some(spans(sorted(old)))}); replay them while a host has them", stream=stream)
+            yield warning(f"{text} ({some_windows(old)}); replay them while a host has them", stream=stream)
         elif looked_at:
             yield ok(f"{count(looked_at, 'window')} of {stream} of the present layout", stream=stream)

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Figures, Finding, ok, problem, warning
 from jetstream_pipeline.doctor.holders import holders
-from jetstream_pipeline.doctor.words import count, moment, some, span
+from jetstream_pipeline.doctor.words import count, moment, some, some_windows, span
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.left_over import window_locks
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.streams.catching_up import Known, Plan, plan
 from jetstream_pipeline.streams.stream import Stream
-from jetstream_pipeline.window import Window, spans
+from jetstream_pipeline.window import Window
 
 _URGENT = timedelta(hours=6)
 
@@ -47,7 +47,7 @@ def _missing(stream: Stream, under_way: set[Window], now: datetime) -> Iterator[
         text = f"{stream.name} lacks {count(len(found.lost), 'window')} older than JETSTREAM_LOOK_BACK_HOURS"
         remedy = "only a host with an archive has them: replay them from one"
         figures: Figures = {"stream": stream.name, "lost": len(found.lost), "oldest": found.lost[0].key}
-        yield warning(f"{text} ({some(_spans(found.lost))}); {remedy}", **figures)
+        yield warning(f"{text} ({some_windows(found.lost)}); {remedy}", **figures)
     if not (found.waiting or found.lost):
         yield ok(f"{stream.name} has every window since {moment(stream.beginning(now))}", stream=stream.name)
     if look_back and under_way:
@@ -57,7 +57,7 @@ def _missing(stream: Stream, under_way: set[Window], now: datetime) -> Iterator[
 def _to_be_had(stream: Stream, missing: Sequence[Window], now: datetime) -> Finding:
     """The oldest are lost first."""
     first, look_back = missing[0], stream.settings.look_back
-    text = f"{stream.name} lacks {count(len(missing), 'window')} ({some(_spans(missing))})"
+    text = f"{stream.name} lacks {count(len(missing), 'window')} ({some_windows(missing)})"
     replay = f"jetstream-pipeline replay --stream {stream.name} --start {first.key} --end {_end(first)}"
     figures: Figures = {"stream": stream.name, "missing": len(missing), "oldest": first.key}
     if not look_back:
@@ -66,7 +66,14 @@ def _to_be_had(stream: Stream, missing: Sequence[Window], now: datetime) -> Find
     figures["until"] = until.isoformat()
     text = f"{text}; the oldest can be had until {moment(until)}, for {span(until - now)}"
     remedy = f"Dagster's sensor {stream.name}_catch_up asks for them where its daemon runs; by hand: {replay}"
-    return (problem if until - now < _URGENT else warning)(f"{text}; {remedy}", **figures)
+    is_urgent = until - now < _URGENT and _is_promised(stream, first)
+    return (problem if is_urgent else warning)(f"{text}; {remedy}", **figures)
+
+
+def _is_promised(stream: Stream, window: Window) -> bool:
+    """Whether the stream was to have this window: a new one has what its hosts still have when it begins."""
+    promised = stream.start or stream.settings.first_hour or stream.data.lake.oldest_hour(stream.name)
+    return promised is not None and promised <= window.start
 
 
 def _incomplete(name: str, case: Case) -> Iterator[Finding]:
@@ -96,10 +103,6 @@ def _damaged(name: str, case: Case) -> Iterator[Finding]:
             read_summary(path)
         except StorageError as error:
             yield problem(str(error), stream=name, window=hour_of(path).key)
-
-
-def _spans(windows: Sequence[Window]) -> list[str]:
-    return [f"{span.start:%Y-%m-%d %H:%M}–{span.end:%H:%M}" for span in spans(windows)]
 
 
 def _end(window: Window) -> str:

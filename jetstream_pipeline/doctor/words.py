@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from jetstream_pipeline.window import Window, spans
+
 _SHOWN = 5
+_DAY = timedelta(days=1)
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -34,6 +37,16 @@ def some(names: Sequence[object]) -> str:
     """The first few, and how many more there are."""
     shown = ", ".join(str(name) for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else shown
+
+
+def some_windows(windows: Iterable[Window]) -> str:
+    """The first few of the spans that windows make."""
+    return some([_span(window) for window in spans(sorted(windows))])
+
+
+def _span(window: Window) -> str:
+    is_short = window.end - window.start < _DAY
+    return str(window) if is_short else f"{moment(window.start)} – {moment(window.end)}"
 
 
 def moment(time: datetime) -> str:

@@ -1,5 +1,5 @@
-"""What lies in staging, looked at from outside: which window each folder is of, how large it is, and since when. What is
-in one belongs to `staging`. Nothing is written or locked here."""
+"""What lies in staging, seen from outside: which window each folder is of, how large it is, and since when. What is in
+one belongs to `staging`. Nothing is written or locked here."""
 
 from __future__ import annotations
 
