@@ -13,7 +13,7 @@ from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.left_over import window_locks
 from jetstream_pipeline.storage.summary import read_summary
-from jetstream_pipeline.streams.catching_up import Known, Plan, plan
+from jetstream_pipeline.streams.lacking import lacking
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.window import Window
 
@@ -32,15 +32,8 @@ def examine_windows(case: Case) -> Iterator[Finding]:
         yield ok("no stream is declared, and the lake holds none")
 
 
-def planned(stream: Stream, under_way: set[Window], now: datetime) -> Plan:
-    """What is missing of a stream (`waiting`: can still be had; `lost`: no stream of a host has it any more)."""
-    settings = stream.settings
-    known = Known(stream.data.lake.whole(stream.name), under_way, {})
-    return plan(stream.beginning(now), now, known, settle=settings.settle, look_back=settings.look_back, most=0)
-
-
 def _missing(stream: Stream, under_way: set[Window], now: datetime) -> Iterator[Finding]:
-    found, look_back = planned(stream, under_way, now), stream.settings.look_back
+    found, look_back = lacking(stream, under_way, now), stream.settings.look_back
     if found.waiting:
         yield _to_be_had(stream, found.waiting, now)
     if found.lost:
