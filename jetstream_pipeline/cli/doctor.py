@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -67,4 +68,4 @@ def _line(name: str, finding: Finding) -> str:
 
 
 def _json(name: str, finding: Finding) -> str:
-    return finding.model_copy(update={"figures": {"examination": name, **finding.figures}}).model_dump_json()
+    return json.dumps({"examination": name, **finding.model_dump(mode="json")}, ensure_ascii=False)
