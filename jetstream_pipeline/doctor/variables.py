@@ -23,12 +23,11 @@ def examine_variables(case: Case) -> Iterator[Finding]:
 
 
 def _unknown(case: Case) -> Iterator[Finding]:
-    known = [name for name, _, _ in described()]
+    known = [name.removeprefix(_PREFIX) for name, _, _ in described()]
     for name in sorted(case.environment):
-        if name.upper().startswith(_PREFIX) and name.upper() not in known:
-            near = get_close_matches(
-                name.upper().removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1
-            )
+        ours = name.upper().removeprefix(_PREFIX)
+        if ours != name.upper() and ours not in known:
+            near = get_close_matches(ours, known, 1)
             meant = f"did you mean {_PREFIX}{near[0]}?" if near else "see jetstream-pipeline --help"
             yield warning(f"nothing reads the variable {name}: {meant}", variable=name)
 

@@ -6,7 +6,9 @@ partition last, or succeeded last for one, loses its logs only; every other old 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -31,6 +33,8 @@ _IDS = 500
 """Records that are asked for at once: a database takes only so many parameters."""
 _BACKFILL_TAG = "dagster/backfill"
 _LOGS = "compute_logs"
+_PATIENCE_SEC = 2.0
+"""With whoever looks at a run at this very moment."""
 _KEPT_EVENTS = [kind.value for kind in (*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS)]
 """The events from which partitions, checks and runs have their state."""
 
@@ -122,17 +126,14 @@ class _Pruning:
     def _strip(self, run_id: str) -> bool:
         """Delete a run's logs; whether there were any."""
         storage = self.instance.event_log_storage
-        if isinstance(storage, SqliteEventLogStorage):
-            # What is asked across runs stands in the index; this file has the rest.
-            had_any = Path(storage.path_for_shard(run_id)).exists()
-            if not self.dry_run:
-                self._delete_shard(run_id)
-        elif isinstance(storage, SqlEventLogStorage):
-            had_any = self._strip_rows(storage, run_id)
-        else:
+        shard = _shard(storage, run_id)
+        if not isinstance(storage, SqlEventLogStorage) or (shard and not shard.exists()):
             return False
-        if not self.dry_run:
+        had_any = self._strip_rows(storage, run_id)
+        if had_any and not self.dry_run:
             self.instance.compute_log_manager.delete_logs(prefix=[run_id, _LOGS])
+            if shard:
+                _shrink(shard)
         return had_any
 
     def _strip_rows(self, storage: SqlEventLogStorage, run_id: str) -> bool:
@@ -144,11 +145,24 @@ class _Pruning:
             return bool(connection.execute(events.delete().where(logs)).rowcount)
 
     def _delete_shard(self, run_id: str) -> None:
-        """SQLite's file of one run. Deleting rows would leave it as large as it was."""
-        storage = self.instance.event_log_storage
-        if isinstance(storage, SqliteEventLogStorage):
+        """Deleting its rows would leave the file as large as it was."""
+        if shard := _shard(self.instance.event_log_storage, run_id):
             for suffix in ("", "-wal", "-shm"):
-                Path(f"{storage.path_for_shard(run_id)}{suffix}").unlink(missing_ok=True)
+                Path(f"{shard}{suffix}").unlink(missing_ok=True)
+
+
+def _shard(storage: object, run_id: str) -> Path | None:
+    """SQLite's file of one run; None in another database. What is asked across runs stands in the index as well."""
+    return Path(storage.path_for_shard(run_id)) if isinstance(storage, SqliteEventLogStorage) else None
+
+
+def _shrink(shard: Path) -> None:
+    """Give a file's free pages back. Of many empty tables and indices, each takes a page: those become small."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(shard, timeout=_PATIENCE_SEC)) as connection:
+        for statement in ("journal_mode = DELETE", "page_size = 512"):
+            connection.execute(f"PRAGMA {statement}")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def databases(instance: dg.DagsterInstance) -> list[Path]:
