@@ -14,8 +14,9 @@ from jetstream_pipeline.jetstream import transport
 from jetstream_pipeline.jetstream.transport import Transport
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline_tests.object_store import object_store, remote_data, s3_endpoint
+from jetstream_pipeline_tests.postgres import postgres, postgres_url
 
-__all__ = ["object_store", "remote_data", "s3_endpoint"]
+__all__ = ["object_store", "postgres", "postgres_url", "remote_data", "s3_endpoint"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
