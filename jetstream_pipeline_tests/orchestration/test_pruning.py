@@ -1,21 +1,23 @@
 """What is left of old runs, on real instances: over SQLite, and over Postgres where that is installed."""
 
-import os
 import shutil
-import subprocess
-import sys
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from jetstream_pipeline.cli.main import cli
 from jetstream_pipeline.orchestration.pruning import Pruned, prune
+from jetstream_pipeline.orchestration.pruning_job import pruning_definitions
+from jetstream_pipeline.settings import Settings
 
 EVENTS = dg.AssetKey("events")
 _HOURS = dg.HourlyPartitionsDefinition("2026-11-20-00:00", timezone="UTC", fmt="%Y-%m-%d-%H:%M")
@@ -26,23 +28,29 @@ _SETTINGS = "telemetry: {enabled: false}\n"
 @dg.asset(partitions_def=_HOURS, output_required=False, check_specs=[dg.AssetCheckSpec("complete", asset=EVENTS)])
 def events(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     context.log.info("a line of many")
-    if context.has_tag("fails"):
-        raise dg.Failure("no")
     yield dg.MaterializeResult(metadata={"rows": 7}, data_version=dg.DataVersion("content"))
     yield dg.AssetCheckResult(check_name="complete", passed=True)
 
 
-_DEFINITIONS = dg.Definitions(
-    assets=[events],
-    jobs=[dg.define_asset_job("all", selection=[events])],
-    executor=dg.in_process_executor,
-)
+_JOB = dg.Definitions(
+    assets=[events], jobs=[dg.define_asset_job("all", selection=[events])], executor=dg.in_process_executor
+).resolve_job_def("all")
+
+
+@pytest.fixture(scope="module")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dagster's databases, which take seconds to be made."""
+    folder: Path = tmp_path_factory.mktemp("home")
+    (folder / "dagster.yaml").write_text(_SETTINGS)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+    return folder
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "dagster.yaml").write_text(_SETTINGS)
-    return tmp_path
+def home(new_home: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(new_home, tmp_path / "dagster")
 
 
 @pytest.fixture
@@ -52,8 +60,14 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def run(instance: dg.DagsterInstance, key: str, **tags: str) -> str:
-    job = _DEFINITIONS.resolve_job_def("all")
-    return job.execute_in_process(partition_key=key, tags=tags, instance=instance, raise_on_error=False).run_id
+    """A real one."""
+    result = _JOB.execute_in_process(partition_key=key, tags=tags, instance=instance, raise_on_error=False)
+    return result.run_id
+
+
+def stands(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.DagsterRunStatus.FAILURE, **said: Any) -> str:
+    """One that stands so, without having run."""
+    return instance.create_run_for_job(_JOB, status=status, **said).run_id
 
 
 def pruned(instance: dg.DagsterInstance, before: datetime | None = None, **options: bool | int) -> Pruned:
@@ -81,7 +95,7 @@ def test_what_dagster_offers_itself_makes_partitions_look_missing(instance: dg.D
 def runs_of_all_kinds(instance: dg.DagsterInstance) -> dict[str, str]:
     return {
         "superseded": run(instance, KEYS[0]),
-        "failed": run(instance, KEYS[1], fails="yes"),
+        "failed": stands(instance),
         "last": run(instance, KEYS[0]),
         "only": run(instance, KEYS[1]),
     }
@@ -100,47 +114,47 @@ def check_that_only_what_is_needed_stays(instance: dg.DagsterInstance) -> None:
         one for one in instance.get_records_for_run(ids["last"]).records if not one.event_log_entry.is_dagster_event
     ]
     assert pruned(instance) == Pruned()
-    run(instance, KEYS[0])
-    assert pruned(instance) == Pruned(deleted=1, stripped=1)
-    assert instance.get_materialized_partitions(EVENTS) == set(KEYS[:2])
 
 
 def test_over_sqlite_only_what_is_needed_stays_and_files_go(instance: dg.DagsterInstance, home: Path) -> None:
     check_that_only_what_is_needed_stays(instance)
-    assert {path.name for path in home.glob("history/runs/*.db")} == {"index.db"}
-    assert [path for path in home.rglob("*.err") if path.is_file()] == []
+    shards = [path for path in home.glob("history/runs/*.db") if path.name != "index.db"]
+    assert {path.stem for path in shards} == {one.run_id for one in instance.get_runs()}
+    assert max(path.stat().st_size for path in shards) < 40_000
+    assert list(home.rglob("*.err")) == []
+    run(instance, KEYS[0])
+    assert pruned(instance, dry_run=True) == Pruned(deleted=1, stripped=1)
 
 
 def test_only_runs_that_ended_long_ago_are_pruned(instance: dg.DagsterInstance) -> None:
-    run(instance, KEYS[0], fails="yes")
+    stands(instance)
     assert pruned(instance, datetime.now(UTC) - timedelta(hours=1)) == Pruned()
-    for status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
-        instance.create_run_for_job(_DEFINITIONS.resolve_job_def("all"), status=status)
+    for status in (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
+        stands(instance, status)
     assert pruned(instance) == Pruned(deleted=1)
     assert instance.get_runs_count() == 3
 
 
 def test_runs_that_those_under_way_refer_to_stay(instance: dg.DagsterInstance) -> None:
-    first = run(instance, KEYS[0], fails="yes")
-    instance.create_run_for_job(
-        _DEFINITIONS.resolve_job_def("all"),
-        status=dg.DagsterRunStatus.STARTED,
-        root_run_id=first,
-        parent_run_id=first,
-    )
-    run(instance, KEYS[1], fails="yes", **{"dagster/backfill": "goes_on"})
-    run(instance, KEYS[2], fails="yes", **{"dagster/backfill": "ended"})
-    origin = RegisteredCodeLocationOrigin("tests")
+    first = stands(instance)
+    stands(instance, dg.DagsterRunStatus.STARTED, root_run_id=first, parent_run_id=first)
     for name, status in (("goes_on", BulkActionStatus.REQUESTED), ("ended", BulkActionStatus.COMPLETED_SUCCESS)):
+        stands(instance, tags={"dagster/backfill": name})
         instance.add_backfill(PartitionBackfill(name, status, from_failure=False, tags={}, backfill_timestamp=0.0))
-    assert origin
     assert pruned(instance) == Pruned(deleted=1, kept=2)
 
 
 def test_a_batch_is_bounded_and_the_oldest_goes_first(instance: dg.DagsterInstance) -> None:
-    ids = [run(instance, key, fails="yes") for key in KEYS]
+    ids = [stands(instance) for _ in range(3)]
     assert pruned(instance, most=2) == Pruned(deleted=2)
     assert [one.run_id for one in instance.get_runs()] == ids[2:]
+
+
+def test_the_last_success_of_a_partition_stays_for_who_asks_what_it_had(instance: dg.DagsterInstance) -> None:
+    tags = {"dagster/partition": KEYS[0]}
+    _, last = (stands(instance, dg.DagsterRunStatus.SUCCESS, tags=tags) for _ in range(2))
+    assert pruned(instance) == Pruned(deleted=1)
+    assert [one.run_id for one in instance.get_runs()] == [last]
 
 
 def command(home: Path, *arguments: str) -> Result:
@@ -148,23 +162,28 @@ def command(home: Path, *arguments: str) -> Result:
 
 
 def test_the_command_tells_what_it_did_and_vacuums(instance: dg.DagsterInstance, home: Path) -> None:
-    runs_of_all_kinds(instance)
+    for _ in range(2):
+        stands(instance)
     assert command(home, "--older-than", "1h").stdout.startswith("0 runs deleted, 0 stripped")
-    tomorrow = "UPDATE runs SET update_timestamp = '2026-01-01 00:00:00'"
-    subprocess.run([sys.executable, "-c", _EXECUTE, home / "history" / "runs.db", tomorrow], check=True)
+    with closing(sqlite3.connect(home / "history" / "runs.db")) as runs, runs:
+        runs.execute("UPDATE runs SET update_timestamp = '2026-01-01 00:00:00'")
     told = command(home, "--dry-run").stdout
-    assert told == "2 runs would be deleted, 2 would be stripped of their logs, 0 kept for others that go on\n"
+    assert told == "2 runs would be deleted, 0 would be stripped of their logs, 0 kept for others that go on\n"
     done = command(home, "--vacuum").stdout.splitlines()
-    assert done[0] == "2 runs deleted, 2 stripped of their logs, 0 kept for others that go on"
+    assert done[0] == "2 runs deleted, 0 stripped of their logs, 0 kept for others that go on"
     assert [line.split(":")[0].rpartition("/")[2] for line in done[1:]] == ["index.db", "runs.db", "schedules.db"]
 
 
-_EXECUTE = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1])
-connection.execute(sys.argv[2])
-connection.commit()
-"""
+def test_where_days_are_set_a_job_prunes_once_a_day(instance: dg.DagsterInstance) -> None:
+    assert pruning_definitions(Settings()).schedules in ([], None)
+    definitions = pruning_definitions(Settings(keep_runs_days=30))
+    (schedule,) = definitions.schedules or ()
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    stands(instance)
+    result = definitions.resolve_job_def(schedule.job_name).execute_in_process(instance=instance)
+    assert result.success
+    assert instance.get_runs_count() == 2
 
 
 def test_what_cannot_be_meant_is_told(tmp_path: Path) -> None:
@@ -173,42 +192,10 @@ def test_what_cannot_be_meant_is_told(tmp_path: Path) -> None:
     assert "DAGSTER_HOME" in str(command(tmp_path).exception)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of our own on a socket; its address."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+def test_over_postgres_only_what_is_needed_stays(tmp_path: Path, postgres_url: str) -> None:
     pytest.importorskip("dagster_postgres")
-    folder = Path(tmp_path_factory.mktemp("pg"))
-    user = [] if os.geteuid() else ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    if user and shutil.which("setpriv") is None:
-        pytest.skip("PostgreSQL does not run as root, and setpriv is not installed")
-    place = Path("/tmp") / f"jetstream-pg-{os.getpid()}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    if user:
-        shutil.chown(place, "postgres", "postgres")
-    data = place / "data"
-    try:
-        made = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
-        subprocess.run([*user, *made], check=True, capture_output=True, cwd=place)
-        options = f"-c listen_addresses='' -c unix_socket_directories={place} -c fsync=off"
-        start = [programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", place / "log", "start"]
-        subprocess.run([*user, *start], check=True, capture_output=True, cwd=place)
-        try:
-            yield f"postgresql://postgres@/postgres?host={place}"
-        finally:
-            stop = [programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"]
-            subprocess.run([*user, *stop], check=True, capture_output=True, cwd=place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        assert folder
-
-
-def test_over_postgres_only_what_is_needed_stays(tmp_path: Path, postgres: str) -> None:
-    address = postgres.replace("postgresql://", "postgresql+psycopg2://")
-    settings = f"{_SETTINGS}storage: {{postgres: {{postgres_url: '{address}'}}}}\n"
-    (tmp_path / "dagster.yaml").write_text(settings)
+    address = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    storage = {"postgres": {"postgres_url": address}}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "storage": storage}))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         check_that_only_what_is_needed_stays(instance)
