@@ -64,9 +64,10 @@ def bytes_per_hour(lake: Lake, stream: str) -> float:
 
 
 def _staging(case: Case) -> Iterator[Finding]:
-    staging, lake = _existing(case.data.staging), _existing(case.data.lake.root)
-    if staging.stat().st_dev != lake.stat().st_dev:
-        yield warning(f"{staging} and {lake} lie on different file systems: each window is copied, not moved")
+    staging, root = _existing(case.data.staging), case.data.lake.root
+    is_local = "://" not in str(root)
+    if is_local and staging.stat().st_dev != _existing(root).stat().st_dev:
+        yield warning(f"{staging} and {root} lie on different file systems: each window is copied, not moved")
     kind = _file_system(staging)
     if kind.startswith(_REMOTE_SYSTEMS):
         yield warning(f"{staging} lies on {kind}, whose locks may not hold between machines; put it on a local disk")
