@@ -11,7 +11,6 @@ import jetstream_pipeline
 from jetstream_pipeline.metrics.extra import check_installed, parse_address
 from jetstream_pipeline.orchestration.loading import declared_streams
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.layout import DataDirectory
 
 
 @click.command(short_help="Serve the lake's and the queues' figures to Prometheus.")
@@ -31,7 +30,7 @@ def metrics(listen: str) -> None:
 
     settings = Settings.read()
     streams = declared_streams(Path(jetstream_pipeline.__file__).parent, settings)
-    readings = LakeReadings(DataDirectory(settings.data_dir), streams)
+    readings = LakeReadings(settings.data, streams)
     # What every window says is read before the first scrape, which is not to wait for it.
     readings.read()
     ends = (signal.SIGINT, signal.SIGTERM)

@@ -31,7 +31,7 @@ class Case:
 
     @property
     def data(self) -> DataDirectory:
-        return DataDirectory(self.settings.data_dir)
+        return self.settings.data
 
     @property
     def hosts(self) -> tuple[Host, ...]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Figures, Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import size
+from jetstream_pipeline.storage.files import exists
+from jetstream_pipeline.storage.files import size as size_of
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.tables.definitions import TABLES
@@ -40,10 +42,13 @@ def examine_disk(case: Case) -> Iterator[Finding]:
 
 def _room(case: Case, place: Path) -> Finding:
     free = shutil.disk_usage(place).free
-    hourly = sum(bytes_per_hour(case.data.lake, name) for name in case.names)
+    is_here = isinstance(case.data.lake.root, Path)
+    hourly = sum(bytes_per_hour(case.data.lake, name) for name in case.names) if is_here else 0.0
     figures: Figures = {"free_bytes": free, "bytes_per_hour": round(hourly)}
     if free < _FULL_BYTES:
         return problem(f"{size(free)} free in {place}: too little for a window; make room", **figures)
+    if not is_here:
+        return ok(f"{size(free)} free in {place}; the windows lie elsewhere, in {case.data.lake.root}", **figures)
     if not hourly:
         return ok(f"{size(free)} free in {place}; what an hour takes is not known yet", **figures)
     days = free / hourly / 24
@@ -59,14 +64,13 @@ def bytes_per_hour(lake: Lake, stream: str) -> float:
     sizes = []
     for path in islice(lake.windows(stream), _SAMPLE):
         tables = (lake.table_path(stream, table.name, hour_of(path)) for table in TABLES)
-        sizes.append(sum(file.stat().st_size for file in (path, *tables) if file.exists()))
+        sizes.append(sum(size_of(file) for file in (path, *tables) if exists(file)))
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 
 def _staging(case: Case) -> Iterator[Finding]:
     staging, root = _existing(case.data.staging), case.data.lake.root
-    is_local = "://" not in str(root)
-    if is_local and staging.stat().st_dev != _existing(root).stat().st_dev:
+    if isinstance(root, Path) and staging.stat().st_dev != _existing(root).stat().st_dev:
         yield warning(f"{staging} and {root} lie on different file systems: each window is copied, not moved")
     kind = _file_system(staging)
     if kind.startswith(_REMOTE_SYSTEMS):

@@ -8,17 +8,18 @@ from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import count
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.files import folders, found
 from jetstream_pipeline.storage.quarantine import FILES
 from jetstream_pipeline.storage.quarantine import count as messages_in
 
 
 def examine_quarantine(case: Case) -> Iterator[Finding]:
     everything = 0
-    for folder in sorted(case.data.quarantine.glob("*/")):
+    for folder in folders(case.data.quarantine):
         number = 0
-        for path in folder.glob(FILES):
+        for file in found(folder, FILES):
             try:
-                number += messages_in(path)
+                number += messages_in(file.path)
             except StorageError as error:
                 yield problem(str(error))
         if number:

@@ -38,6 +38,6 @@ def _told(folder: StagedFolder, case: Case) -> Finding:
         return warning(
             f"{text}; nobody goes on with it: the stream's next replay removes it, or rm -r {folder.path}", **figures
         )
-    if not folder.purpose and case.data.lake.events_path(folder.stream, folder.window).exists():
+    if not folder.purpose and case.data.lake.has(folder.stream, folder.window):
         return ok(f"{text}; the window is whole, and another replay of it would go on from there", **figures)
     return warning(f"{text}; run it again, which goes on from there", **figures)

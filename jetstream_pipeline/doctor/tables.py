@@ -22,8 +22,8 @@ def examine_tables(case: Case) -> Iterator[Finding]:
 
 def _had(name: str, case: Case) -> tuple[Table, ...]:
     """Those that a stream that is not declared has of any window."""
-    folder = case.data.lake.root / name
-    return tuple(table for table in TABLES if (folder / table.name).is_dir())
+    had = case.data.lake.datasets(name)
+    return tuple(table for table in TABLES if table.name in had)
 
 
 def _stale(name: str, tables: tuple[Table, ...], case: Case) -> Iterator[Finding]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 
-import pyarrow.parquet as pq
 from packaging.requirements import Requirement
 
 from jetstream_pipeline import __version__
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import count, some_windows
+from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.event_layout import POSITION
 from jetstream_pipeline.storage.hive import hour_of
+from jetstream_pipeline.storage.parquet import reading
 
 _PACKAGE = "jetstream_pipeline"
 _SHOWN = ("dagster", "duckdb", "pyarrow")
@@ -62,12 +64,10 @@ def _layouts(case: Case) -> Iterator[Finding]:
             if case.is_late:
                 break
             looked_at += 1
-            try:
-                names = pq.read_schema(path).names
-            except (OSError, ValueError):
-                continue  # `windows` tells of it
-            if POSITION not in names:
-                old.append(hour_of(path))
+            # One that cannot be read is told by `windows`.
+            with suppress(StorageError), reading(path) as file:
+                if POSITION not in file.schema_arrow.names:
+                    old.append(hour_of(path))
         if old:
             text = f"{count(len(old), 'window')} of {stream} of an older layout, without the column {POSITION}"
             yield warning(f"{text} ({some_windows(old)}); replay them while a host has them", stream=stream)

@@ -73,7 +73,7 @@ def _incomplete(name: str, case: Case) -> Iterator[Finding]:
     """What a host gave of windows that are not whole, and that no whole one has superseded."""
     lake = case.data.lake
     whole = lake.whole(name)
-    for path in reversed(lake.incomplete(name)):
+    for path in reversed([file.path for file in lake.incomplete(name)]):
         if case.is_late:
             return
         window = hour_of(path)

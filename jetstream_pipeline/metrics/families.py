@@ -85,7 +85,12 @@ def _newest(snapshot: Snapshot) -> Iterator[Metric]:
     ends = {name: window.end.timestamp() for name, window in newest.items()}
     yield _by("newest_window_end_timestamp_seconds", "When the newest whole window ends.", "stream", ends)
     yield _by("newest_window_events", "Its events.", "stream", {name: one.events for name, one in newest.items()})
-    yield _by("newest_window_bytes", "Its file's size.", "stream", {name: one.bytes for name, one in newest.items()})
+    yield _by(
+        "newest_window_bytes",
+        "Its file's size.",
+        "stream",
+        {name: snapshot.streams[name].newest_bytes for name in newest},
+    )
     seconds = {name: one.seconds for name, one in newest.items()}
     yield _by("newest_window_replay_seconds", "How long its replay took.", "stream", seconds)
     messages = {name: one.quarantined for name, one in newest.items()}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import Version, version
+from jetstream_pipeline.storage.files import Found
+from jetstream_pipeline.storage.places import AnyPath
 
 _T = TypeVar("_T")
 
@@ -15,23 +15,20 @@ _T = TypeVar("_T")
 class Kept(Generic[_T]):
     """Reads each file once, and again when it was replaced."""
 
-    def __init__(self, read: Callable[[Path], _T]) -> None:
+    def __init__(self, read: Callable[[AnyPath], _T]) -> None:
         self._read = read
-        self._kept: dict[Path, tuple[Version, _T | None]] = {}
+        self._kept: dict[AnyPath, tuple[Found, _T | None]] = {}
 
-    def of(self, paths: Iterable[Path]) -> Iterator[tuple[Path, _T | None]]:
+    def of(self, files: Iterable[Found]) -> Iterator[tuple[Found, _T | None]]:
         """What is in each of the files; None for one that cannot be read. Files that are not named are forgotten."""
         before, self._kept = self._kept, {}
-        for path in paths:
-            now = version(path)
-            if now is None:
-                continue
-            known = before.get(path)
-            entry = known if known and known[0] == now else (now, self._readable(path))
-            self._kept[path] = entry
-            yield path, entry[1]
+        for file in files:
+            known = before.get(file.path)
+            entry = known if known and known[0] == file else (file, self._readable(file.path))
+            self._kept[file.path] = entry
+            yield entry
 
-    def _readable(self, path: Path) -> _T | None:
+    def _readable(self, path: AnyPath) -> _T | None:
         try:
             return self._read(path)
         except StorageError:

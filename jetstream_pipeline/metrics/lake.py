@@ -12,9 +12,11 @@ from pathlib import Path
 
 from jetstream_pipeline.metrics.kept import Kept
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.files import folders, found
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.left_over import staged_folders
+from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.quarantine import FILES
 from jetstream_pipeline.storage.quarantine import count as messages_in
 from jetstream_pipeline.storage.queue.items import QueueStats
@@ -33,16 +35,14 @@ class WindowFigures:
 
     state: WindowState
     events: int
-    bytes: int
     seconds: float
     quarantined: int
     end: datetime
 
     @classmethod
-    def of(cls, path: Path) -> WindowFigures:
+    def of(cls, path: AnyPath) -> WindowFigures:
         said = read_summary(path)
-        size = path.stat().st_size
-        return cls(said.state, said.events, size, said.seconds, said.quarantined, said.end)
+        return cls(said.state, said.events, said.seconds, said.quarantined, said.end)
 
 
 @dataclass
@@ -54,6 +54,7 @@ class StreamFigures:
     events: int = 0
     bytes: int = 0
     newest: WindowFigures | None = None
+    newest_bytes: int = 0
     missing: int | None = None
     lost: int | None = None
 
@@ -87,7 +88,7 @@ class LakeReadings:
         room = shutil.disk_usage(_existing(self._data.root))
         return Snapshot(
             streams={name: self._stream(name) for name in names},
-            quarantined={folder.name: self._messages(folder) for folder in sorted(self._data.quarantine.glob("*/"))},
+            quarantined={folder.name: self._messages(folder) for folder in folders(self._data.quarantine)},
             queues={name: self._queue(name) for name in queues(self._data.root)},
             staged=sum(1 for _ in staged_folders(self._data)),
             free_bytes=room.free,
@@ -97,30 +98,30 @@ class LakeReadings:
     def _stream(self, name: str) -> StreamFigures:
         figures, lake = StreamFigures(), self._data.lake
         whole = set()
-        for path, window in self._whole.setdefault(name, Kept(WindowFigures.of)).of(lake.windows(name)):
-            whole.add(hour_of(path))
+        for file, window in self._whole.setdefault(name, Kept(WindowFigures.of)).of(lake.listed(name)):
+            whole.add(hour_of(file.path))
             if window is None:
                 figures.unreadable += 1
                 continue
-            figures.newest = figures.newest or window
+            figures.newest, figures.newest_bytes = window, file.size
             figures.windows[window.state] += 1
             figures.events += window.events
-            figures.bytes += window.bytes
+            figures.bytes += file.size
         # Beside a whole window lies what a host once gave of it, without its rows.
-        left = (path for path in lake.incomplete(name) if hour_of(path) not in whole)
+        left = (file for file in lake.incomplete(name) if hour_of(file.path) not in whole)
         for _, window in self._incomplete.setdefault(name, Kept(WindowFigures.of)).of(left):
             if window is None:
                 figures.unreadable += 1
             else:
                 figures.windows[window.state] += 1
         if stream := self._streams.get(name):
-            found = lacking(stream, set(), datetime.now(UTC))
-            figures.missing, figures.lost = len(found.waiting), len(found.lost)
+            lacks = lacking(stream, set(), datetime.now(UTC))
+            figures.missing, figures.lost = len(lacks.waiting), len(lacks.lost)
         return figures
 
-    def _messages(self, folder: Path) -> int:
+    def _messages(self, folder: AnyPath) -> int:
         kept = self._quarantine.setdefault(folder.name, Kept(messages_in))
-        return sum(number or 0 for _, number in kept.of(folder.glob(FILES)))
+        return sum(number or 0 for _, number in kept.of(found(folder, FILES)))
 
     def _queue(self, name: str) -> QueueStats | None:
         try:

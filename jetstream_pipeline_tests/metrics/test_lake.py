@@ -9,12 +9,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.metrics import kept, lake
+from jetstream_pipeline.metrics import lake
 from jetstream_pipeline.metrics.extra import parse_address
 from jetstream_pipeline.metrics.families import LakeCollector
+from jetstream_pipeline.metrics.kept import Kept
 from jetstream_pipeline.metrics.lake import LakeReadings
 from jetstream_pipeline.metrics.serving import serving
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.files import found
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.summary import WindowState, read_summary
@@ -37,15 +39,15 @@ def declared(data: DataDirectory, first: Window, look_back: int = 36) -> Stream:
 
 
 def test_a_stream_is_told_with_its_windows_and_the_figures_of_the_newest(data: DataDirectory) -> None:
-    newest = hours_ago(2)
-    for window, events in ((newest, 300), (hours_ago(3), 200)):
+    newest = hours_ago(1)
+    for window, events in ((newest, 300), (hours_ago(2), 200)):
         put(data.lake.events_path("network", window), summary(window, events, quarantined=events // 100))
-    truncated = summary(hours_ago(4), 10, state=WindowState.TRUNCATED)
-    put(data.lake.incomplete_path("network", hours_ago(4)), truncated)
+    truncated = summary(hours_ago(3), 10, state=WindowState.TRUNCATED)
+    put(data.lake.incomplete_path("network", hours_ago(3)), truncated)
     put(data.lake.incomplete_path("network", newest), truncated)
-    data.lake.events_path("network", hours_ago(5)).parent.mkdir(parents=True)
-    data.lake.events_path("network", hours_ago(5)).write_bytes(b"none")
-    streams = [declared(data, hours_ago(7), look_back=5)]
+    data.lake.events_path("network", hours_ago(4)).parent.mkdir(parents=True)
+    data.lake.events_path("network", hours_ago(4)).write_bytes(b"none")
+    streams = [declared(data, hours_ago(6), look_back=4)]
     with serving(ADDRESS, [LakeCollector(LakeReadings(data, streams))]) as port:
         told = samples(scrape(port))
     size = sum(path.stat().st_size for path in data.lake.windows("network") if path.stat().st_size > 10)
@@ -162,4 +164,5 @@ def test_an_address_in_use_is_told(data: DataDirectory) -> None:
 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert dict(kept.Kept(read_summary).of([tmp_path / "file", tmp_path / "gone"])) == {tmp_path / "file": None}
+    (file,) = found(tmp_path, "file")
+    assert list(Kept(read_summary).of([file])) == [(file, None)]
