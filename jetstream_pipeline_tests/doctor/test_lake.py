@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pyarrow.parquet as pq
 
+from jetstream_pipeline.doctor.disk import examine_disk
 from jetstream_pipeline.doctor.finding import Severity
 from jetstream_pipeline.doctor.quarantine import examine_quarantine
 from jetstream_pipeline.doctor.queues import examine_queues
@@ -147,3 +148,13 @@ def test_files_of_an_older_layout_are_told(data: DataDirectory) -> None:
     told = found(examine_versions, case(data))
     assert [severity for severity, _ in told] == [Severity.OK, Severity.WARNING]
     assert f"1 window of network of an older layout, without the column position ({hours_before(0)})" in told[1][1]
+
+
+def test_a_lake_in_an_object_store_is_looked_at_alike(remote_data: DataDirectory) -> None:
+    store(remote_data, [commit('{"text":"first"}'), b"no event"], hours_before(0))
+    asked = case(remote_data, start=hours_before(0).start, lake=str(remote_data.lake_root))
+    assert [severity for severity, _ in found(examine_windows, asked)] == [Severity.OK]
+    assert "1 message of network" in found(examine_quarantine, asked)[0][1]
+    assert any("network/posts is stale or lacking" in text for _, text in found(examine_tables, asked))
+    assert [severity for severity, _ in found(examine_versions, asked)] == [Severity.OK] * 2
+    assert "the windows lie elsewhere" in " ".join(text for _, text in found(examine_disk, asked))

@@ -166,3 +166,11 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (file,) = found(tmp_path, "file")
     assert list(Kept(read_summary).of([file])) == [(file, None)]
+
+
+def test_a_lake_in_an_object_store_is_read_alike(remote_data: DataDirectory) -> None:
+    store(remote_data, [commit('{"text":"first"}'), b"no event"], hours_ago(3))
+    snapshot = LakeReadings(remote_data).read()
+    figures = snapshot.streams["network"]
+    assert (figures.events, figures.windows[WindowState.COMPLETE], snapshot.quarantined) == (1, 1, {"network": 1})
+    assert figures.bytes == figures.newest_bytes > 1000
