@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     transport: Transport = Field(
         default_transport(), description="How the hosts' websockets are read: frames, many at once, or websockets."
     )
+    keep_runs_days: int | None = Field(
+        None, ge=1, le=3660, description="Days after which Dagster's records of ended runs are pruned once a day."
+    )
     alert_webhook: SecretStr = Field(
         SecretStr(""), description="Address that is posted to where a window fails or is lost (a secret)."
     )
@@ -105,7 +108,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("zstd_dictionary", mode="before")
+    @field_validator("zstd_dictionary", "keep_runs_days", mode="before")
     @classmethod
     def _none_where_empty(cls, value: object) -> object:
         return value or None

@@ -12,13 +12,21 @@ import click
 import yaml
 
 from jetstream_pipeline import JetstreamConnector, JetstreamRecord, Queue
+from jetstream_pipeline.cli.doctor import doctor
+from jetstream_pipeline.cli.metrics import metrics
+from jetstream_pipeline.cli.prune_runs import prune_runs
 from jetstream_pipeline.cli.quarantine import quarantine
 from jetstream_pipeline.cli.queue import queue
 from jetstream_pipeline.cli.replay import replay
 from jetstream_pipeline.cli.stream import stream
 from jetstream_pipeline.cli.verify import verify
 from jetstream_pipeline.connector.statistics import Statistics
+from jetstream_pipeline.doctor.examine import EXAMINATIONS
+from jetstream_pipeline.doctor.finding import Severity
 from jetstream_pipeline.jetstream.hosts import SHORT_NAMES
+from jetstream_pipeline.metrics.connector import ConnectorCollector
+from jetstream_pipeline.metrics.families import LakeCollector
+from jetstream_pipeline.metrics.lake import LakeReadings
 from jetstream_pipeline.orchestration.ad_hoc import AdHocConfig
 from jetstream_pipeline.orchestration.backfills import BackfillConfig
 from jetstream_pipeline.orchestration.build import stream_definitions
@@ -28,13 +36,16 @@ from jetstream_pipeline.orchestration.declaration import QueueDeclaration, Strea
 from jetstream_pipeline.orchestration.events import events_key
 from jetstream_pipeline.settings import Settings, described
 from jetstream_pipeline.simulator import Network, Simulator, Witness, running
+from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.warehouse.views import windows_columns
 from jetstream_pipeline.window import Window
 
+_SHORTENED = ("jetstream_newest_window", "jetstream_connector")
 _DOCS = Path(__file__).parents[1] / "docs"
-_CONNECTOR, _WINDOWS, _DAGSTER = ((_DOCS / name).read_text() for name in ("connector.md", "windows.md", "dagster.md"))
+_PAGES = ("connector.md", "windows.md", "dagster.md", "operations.md")
+_CONNECTOR, _WINDOWS, _DAGSTER, _OPERATIONS = ((_DOCS / name).read_text() for name in _PAGES)
 
 
 def serving(stack: ExitStack, *simulators: Simulator) -> list[str]:
@@ -144,6 +155,26 @@ def test_the_declared_stream_of_the_example_is_one(tmp_path: Path) -> None:
     assert declared["type"] == f"{StreamComponent.__module__}.{StreamComponent.__name__}"
     stream = StreamDeclaration(**declared["attributes"]).stream(Settings(data_dir=tmp_path), tmp_path)
     assert [feed.queue for feed in stream.feeds] == ["newsroom_posts"]
+
+
+def test_every_examination_option_and_figure_of_operations_is_named(tmp_path: Path) -> None:
+    names = [
+        *EXAMINATIONS,
+        *Severity,
+        *(name for command in (doctor, prune_runs, metrics) for name in options(command)),
+    ]
+    assert [name for name in names if name not in _OPERATIONS] == []
+    data = DataDirectory(tmp_path)
+    Queue("jobs", create_new_queue=True, data_dir=tmp_path)
+    families = [*LakeCollector(LakeReadings(data)).collect(), *ConnectorCollector().collect()]
+    figures = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    shortened = {f"{begin}_{end}" for begin in _SHORTENED for end in re.findall(r"…_([a-z_]+)", _OPERATIONS)}
+    assert [name for name in figures if name not in _OPERATIONS and name not in shortened] == []
+
+
+def test_the_python_of_operations_runs(tmp_path: Path) -> None:
+    (text,) = examples(_OPERATIONS, "python")
+    assert run([[sys.executable, "-c", text]], tmp_path, {}).strip().isdigit()
 
 
 def test_every_picture_of_the_documentation_is_there() -> None:

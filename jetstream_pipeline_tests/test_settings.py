@@ -47,6 +47,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "JETSTREAM_SETTLE_MINUTES": "7",
         "JETSTREAM_LOOK_BACK_HOURS": "48",
         "JETSTREAM_HOST_SKEW_SECONDS": "12",
+        "JETSTREAM_KEEP_RUNS_DAYS": "30",
         "JETSTREAM_ZSTD_DICTIONARY": "/some/file",
         "JETSTREAM_TRANSPORT": "websockets",
         "JETSTREAM_API_TOKEN": "a-secret~token",
@@ -71,6 +72,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.first_hour == datetime(2026, 2, 3, 4, tzinfo=UTC)
     assert (settings.settle, settings.host_skew) == (timedelta(minutes=7), timedelta(seconds=12))
     assert settings.look_back == timedelta(hours=48)
+    assert settings.keep_runs_days == 30
     assert settings.transport is Transport.WEBSOCKETS
     assert settings.api_token.get_secret_value() == "a-secret~token"
     assert settings.iceberg.get_secret_value() == "postgresql+psycopg://me:secret@db.example.org/lake"

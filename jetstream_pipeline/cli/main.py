@@ -17,7 +17,10 @@ from jetstream_pipeline.settings import described
 _NAME = "jetstream-pipeline"
 
 
-_COMMANDS = ("archive", "demo", "iceberg", "quarantine", "queue", "replay", "simulate", "sql", "stream", "verify")
+_COMMANDS = (
+    *("archive", "demo", "doctor", "iceberg", "metrics", "prune-runs", "quarantine", "queue", "replay", "simulate"),
+    *("sql", "stream", "verify"),
+)
 """Each is in the module of its name, which is imported when it is asked for: not every command pays for Dagster."""
 
 
@@ -28,7 +31,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"jetstream_pipeline.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"jetstream_pipeline.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
+from jetstream_pipeline.cli.metering import metered
 from jetstream_pipeline.cli.progress import showing
 from jetstream_pipeline.connector.connector import DEFAULT_COLLECTIONS, DEFAULT_QUEUE, JetstreamConnector
-from jetstream_pipeline.connector.statistics import Statistics
+from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.subscription import KINDS
@@ -86,6 +87,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option(
     "--kinds", multiple=True, type=click.Choice(KINDS), help="Only events of this kind; repeatable. Default: all."
 )
+@click.option("--metrics", help="Serve the run's figures to Prometheus at HOST:PORT, as 127.0.0.1:9465.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="The final statistics as JSON.")
 def stream(
@@ -104,6 +106,7 @@ def stream(
     cursor: int | None,
     resume: bool,
     kinds: tuple[str, ...],
+    metrics: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -122,7 +125,7 @@ def stream(
     async def listen() -> Statistics:
         stop = asyncio.Event()
         _on_signals(stop.set)
-        with showing(quiet) as on_progress:
+        with showing(quiet) as shown, metered(metrics, connector.queue) as measured:
             return await connector.listen_until_count(
                 instances,
                 collections,
@@ -134,12 +137,21 @@ def stream(
                 wanted_handles=[name.strip() for part in handles for name in part.split(",") if name.strip()],
                 kinds=kinds,
                 resume=resume,
-                on_progress=on_progress,
+                on_progress=_both(shown, measured),
                 stop=stop,
             )
 
     statistics = asyncio.run(listen())
     click.echo(statistics.model_dump_json() if as_json else _summary(statistics, queue_name))
+
+
+def _both(*tell: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        for one in tell:
+            if one:
+                one(progress)
+
+    return told
 
 
 def _on_signals(ask_to_stop: Callable[[], None]) -> None:

@@ -107,7 +107,7 @@ class JetstreamConnector:
             start = resumed.cursor
         sink = QueueSink(self.queue, subscription, self._batch_size, resumed) if self.queue else None
         quarantine = QuarantineSink(self._data, self._name)
-        notes = _Notes(on_progress)
+        notes = _Notes(on_progress, quarantine)
         client = self._client(instance, subscription, notes.tell, _past(start, bounds.end_us))
         run = Run(client, bounds, stop, sink.only_new if sink else None)
         notes.run = run
@@ -179,6 +179,7 @@ class _Notes:
     """Tells a run's progress to whoever wants to know."""
 
     on_progress: Callable[[Progress], None] | None
+    quarantine: QuarantineSink
     run: Run | None = None
 
     def tell(self, note: str | None = None) -> None:
@@ -186,7 +187,18 @@ class _Notes:
         if self.on_progress and run:
             client = run.client
             self.on_progress(
-                Progress(run.events, client.bytes_received, run.reconnections, run.seconds, run.position_us, note)
+                Progress(
+                    records=run.events,
+                    bytes_received=client.bytes_received,
+                    reconnections=run.reconnections,
+                    seconds=run.seconds,
+                    position_us=run.position_us,
+                    note=note,
+                    kinds=dict(run.kinds),
+                    messages=client.messages_received,
+                    repeats=client.repeats,
+                    rejected=self.quarantine.kept,
+                )
             )
 
 

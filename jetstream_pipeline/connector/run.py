@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.jetstream.client import Batch, StreamClient
@@ -49,6 +50,7 @@ class Run:
         self._position = Position()
         self.events = 0
         self.collections: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
         self.hosts: dict[str, None] = {}
         """The hosts that served, in the order of their first event."""
         self.latest_us: int | None = None
@@ -124,8 +126,12 @@ class Run:
         self.hosts.setdefault(batch.host)
         self.latest_us = batch.events["time_us"][-1].as_py()
         self._position.add(batch.events["time_us"])
-        counts = pc.value_counts(batch.events["collection"].drop_null()).to_pylist()
-        self.collections.update({entry["values"]: entry["counts"] for entry in counts})
+        self.collections.update(_counts(batch.events["collection"].drop_null()))
+        self.kinds.update(_counts(batch.events["kind"]))
+
+
+def _counts(values: pa.Array) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
 
 
 def _first(batch: Batch, number: int) -> Batch:

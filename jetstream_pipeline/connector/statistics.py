@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +20,13 @@ class Progress:
     position_us: int
     """How far the stream has come, in unix microseconds; 0 before anything came."""
     note: str | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    """Events by kind."""
+    messages: int = 0
+    """Everything that hosts sent, repeats included."""
+    repeats: int = 0
+    rejected: int = 0
+    """Messages that could not be read."""
 
 
 class Statistics(BaseModel):

@@ -14,6 +14,7 @@ from jetstream_pipeline.orchestration.consumers import consumer_sensor
 from jetstream_pipeline.orchestration.events import events_asset
 from jetstream_pipeline.orchestration.feeds import feed_asset
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG, URGENT
+from jetstream_pipeline.orchestration.pruning_job import pruning_definitions
 from jetstream_pipeline.orchestration.reports import REPORT, report_asset
 from jetstream_pipeline.orchestration.tables import table_asset
 from jetstream_pipeline.orchestration.verification import verification_job
@@ -68,4 +69,5 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
 
 def common_definitions(settings: Settings) -> dg.Definitions:
     """What is there once, whatever streams there are."""
-    return dg.Definitions(jobs=[ad_hoc_job(settings)], executor=dg.in_process_executor)
+    common = dg.Definitions(jobs=[ad_hoc_job(settings)], executor=dg.in_process_executor)
+    return dg.Definitions.merge(common, pruning_definitions(settings))

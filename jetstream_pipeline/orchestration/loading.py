@@ -18,6 +18,7 @@ from jetstream_pipeline.orchestration.declared_fields import is_template
 from jetstream_pipeline.orchestration.declared_files import Document, documents
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.streams.stream import Stream
 
 _OURS = f"{StreamComponent.__module__}.{StreamComponent.__name__}"
 _NAME = ("attributes", "name")
@@ -58,6 +59,18 @@ def load_declared(package: Path) -> dg.Definitions:
         raise
     _check_jobs(definitions, declared)
     return definitions
+
+
+def declared_streams(package: Path, settings: Settings) -> list[Stream]:
+    """The streams that are declared below `package`'s `defs` folder, without their definitions; those that templates
+    name are left out: only Dagster knows what becomes of them. InvalidInput where a declaration is wrong."""
+    found = []
+    for document in documents(package / "defs"):
+        if document.text("type") == _OURS and "{{" not in str(document.value):
+            if wrong := list(_mistakes(document, settings)):
+                raise InvalidInput("; ".join(wrong))
+            found.append(_Stream.model_validate(document.value).attributes.stream(settings, document.path.parent))
+    return found
 
 
 def _mistakes(document: Document, settings: Settings) -> Iterator[str]:

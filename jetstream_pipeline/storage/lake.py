@@ -95,6 +95,11 @@ class Lake:
         files = found(self.root / check_name(stream) / EVENTS, f"{ANY_HOUR}/{EVENTS}.parquet")
         return (file for file in files if is_of_an_hour(file.path))
 
+    def incomplete(self, stream: str) -> Iterator[Found]:
+        """The files of the windows of a stream that are not whole, or that a whole one has superseded; oldest first."""
+        files = found(self.root / check_name(stream) / INCOMPLETE, f"{ANY_HOUR}/{EVENTS}.parquet")
+        return (file for file in files if is_of_an_hour(file.path))
+
     def whole(self, stream: str) -> set[Window]:
         """The windows that are whole, as far as they are listed; see `has`."""
         return {hour_of(path) for path in self.windows(stream)}

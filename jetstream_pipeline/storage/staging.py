@@ -39,13 +39,14 @@ _PART_BYTES = 32 * 1024 * 1024
 _BATCH_ROWS = 1_024
 _PART_SEC = 5.0
 """What a run that dies has to read again."""
-_KEY = len("2026-01-31-1400")
+KEY_CHARS = len("2026-01-31-1400")
+"""Of a window's key in the names of folders and locks."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _WITHOUT_RECORDS = pa.ipc.IpcReadOptions(
     included_fields=[number for number, name in enumerate(EVENT_SCHEMA.names) if name != "record"]
 )
 _STATE, _REJECTED = b"state", b"rejected"
-_FORGOTTEN_SEC = 3 * 86_400
+FORGOTTEN_SEC = 3 * 86_400
 """Longer than any host's look-back that we know: what such a run read cannot be gone on with."""
 
 Sections = Iterator[tuple[int, pa.RecordBatch]]
@@ -255,8 +256,8 @@ def sweep(data: DataDirectory, stream: str) -> None:
     """Remove what runs have left of a stream's windows so long ago that nobody can go on with it."""
     for folder in sorted((data.staging / check_name(stream)).glob("*/")):
         with suppress(OSError, StorageError):
-            if time.time() - _touched(folder) > _FORGOTTEN_SEC:
-                with locked(folder.parent / f"{folder.name[:_KEY]}.lock", WindowBusy("at work")) as lock:
+            if time.time() - _touched(folder) > FORGOTTEN_SEC:
+                with locked(folder.parent / f"{folder.name[:KEY_CHARS]}.lock", WindowBusy("at work")) as lock:
                     _remove(folder)
                     lock.remove()
 

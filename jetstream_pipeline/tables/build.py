@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +70,14 @@ def build_stale(stream: str, window: Window, lake: Lake) -> list[TableSummary]:
     if not standing or not exists(events):
         return []
     wanted = standing.union(lake.datasets(stream))
-    stale = [
-        table for table, target in targets.items() if table.name in wanted and not _is_current(table, events, target)
-    ]
+    stale = stale_tables((table for table in TABLES if table.name in wanted), stream, window, lake)
     return [build_table(table, stream, window, lake) for table in stale]
+
+
+def stale_tables(tables: Iterable[Table], stream: str, window: Window, lake: Lake) -> list[Table]:
+    """Those of the tables that are not of a whole window's present events, or lacking. Nothing is derived."""
+    events = lake.events_path(stream, window)
+    return [table for table in tables if not _is_current(table, events, lake.table_path(stream, table.name, window))]
 
 
 def _is_current(table: Table, events: AnyPath, target: AnyPath) -> bool:
