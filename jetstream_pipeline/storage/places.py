@@ -56,7 +56,7 @@ def parse_place(text: str) -> AnyPath:
 
 
 def _options(store: Store) -> dict[str, Any]:
-    """What the library does not see for itself: AWS's own kits go by AWS_REGION, this one by AWS_DEFAULT_REGION only."""
+    """What the library does not see for itself: AWS's own kits go by AWS_REGION, it goes by AWS_DEFAULT_REGION only."""
     region = os.environ.get("AWS_REGION")
     return {"client_kwargs": {"region_name": region}} if store is _S3 and region else {}
 
