@@ -17,6 +17,9 @@ WITH_DAGSTER = (
     "jetstream_pipeline.definitions",
     "jetstream_pipeline.demo",
     "jetstream_pipeline.cli.demo",
+    "jetstream_pipeline.cli.doctor",
+    "jetstream_pipeline.cli.metrics",
+    "jetstream_pipeline.cli.prune_runs",
 )
 COMMANDS = ("jetstream_pipeline.__main__", "jetstream_pipeline.jetstream_cli")
 """What does something when it is imported."""
