@@ -21,7 +21,11 @@ WITH_DAGSTER = (
     "jetstream_pipeline.cli.metrics",
     "jetstream_pipeline.cli.prune_runs",
 )
-COMMANDS = ("jetstream_pipeline.__main__", "jetstream_pipeline.jetstream_cli")
+COMMANDS = (
+    "jetstream_pipeline.__main__",
+    "jetstream_pipeline.jetstream_cli",
+    "jetstream_pipeline.orchestration.celery_worker",
+)
 """What does something when it is imported."""
 
 
