@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jetstream_pipeline import Queue
 
-_SOAK_SEC = float(os.environ.get("JETSTREAM_TEST_SOAK_SEC", "12"))
-_KILL_EVERY_SEC = 2.0
+_SOAK_SEC = {DUCKDB: 12.0, POSTGRES: 5.0}
+_KILL_EVERY_SEC = {DUCKDB: 2.0, POSTGRES: 1.0}
 _BATCH = 20
 
 _PRODUCER = """

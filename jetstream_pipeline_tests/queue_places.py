@@ -1,0 +1,31 @@
+"""Where queues are kept, for tests of what is the same upon all of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from jetstream_pipeline_tests.postgres import Postgres
+
+DUCKDB, POSTGRES = "duckdb", "postgres"
+_DELETE = """DO $$ BEGIN IF to_regclass('jetstream_queues.queues') IS NOT NULL
+    THEN DELETE FROM jetstream_queues.queues; END IF; END $$"""
+
+
+@pytest.fixture(scope="session")
+def _queues_database(postgres: Postgres) -> Iterator[str]:
+    with postgres.database() as name:
+        yield name
+
+
+@pytest.fixture(params=[DUCKDB, POSTGRES])
+def queue_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test's queues, and those of the programs that it starts, are in files, and then in a database without any."""
+    kind: str = request.param
+    address = ""
+    if kind == POSTGRES:
+        server: Postgres = request.getfixturevalue("postgres")
+        database: str = request.getfixturevalue("_queues_database")
+        server.execute(_DELETE, database)
+        address = server.url(database)
+    monkeypatch.setenv("JETSTREAM_QUEUES", address)
+    return kind
