@@ -182,17 +182,15 @@ class FileRows(Rows):
             "(SELECT purged FROM counters) AS purged, "
             "min(created_at) FILTER (status = 'pending') AS oldest_pending_at FROM items"
         )
-        result = self._connection.execute(query, {"now": self.now})
-        *figures, oldest = result.fetchone() or ()
+        ((*figures, oldest),) = self._connection.execute(query, {"now": self.now}).fetchall()
         return QueueStats(*[*figures, in_utc(oldest), self._path.stat().st_size])
 
     def _count(self, counter: str, number: int) -> None:
         self._connection.execute(f"UPDATE counters SET {counter} = {counter} + ?", [number])  # noqa: S608 - a column
 
     def _one(self, query: str, values: list[Any] | dict[str, Any] | None = None) -> Any:
-        row = self._connection.execute(query, values).fetchone()
-        assert row, "an aggregate has a row"
-        return row[0]
+        ((value,),) = self._connection.execute(query, values).fetchall()
+        return value
 
     def _ids(self, query: str, values: dict[str, Any] | None = None) -> set[int]:
         return {number for (number,) in self._connection.execute(query, values or None).fetchall()}

@@ -5,8 +5,10 @@ What is then done again belongs to `store`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from contextlib import suppress
 
 import psycopg
@@ -18,6 +20,8 @@ from jetstream_pipeline.storage.queue.postgres.address import Address
 from jetstream_pipeline.storage.queue.postgres.schema import SCHEMA, Connection
 
 _NAP_SEC = 0.2
+_FIRST_SEC = 5.0
+"""For so long a server may be starting that has not been reached yet; or its address is wrong."""
 _LONGEST_WAIT_SEC = 1_000_000
 _REFUSED = re.compile(r"FATAL:|no password supplied|authentication", re.IGNORECASE)
 _PASSING = re.compile(r"FATAL: .*(starting up|shutting down|recovery mode|not yet accepting|too many|connection slots)")
@@ -50,19 +54,20 @@ class Client:
         self._was_connected = False
 
     def connection(self, patience: Patience) -> Connection:
-        """A server that went away is waited for, as it may be starting again; one that was never reached is not.
+        """A server that went away is waited for, as it may be starting again; one that was never reached, not for long.
 
         StorageError where it refuses, QueueAway where it does not answer.
         """
         if self._process != os.getpid():
             # The connection from before a fork is the parent's.
             self._connection, self._process = None, os.getpid()
+        ends = math.inf if self._was_connected else time.monotonic() + _FIRST_SEC
         while self._connection is None or self._connection.closed:
             try:
                 self._connection = self._connect()
             except psycopg.Error as error:
                 told = self.told(error)
-                if not self._was_connected or not isinstance(told, QueueAway) or not patience.left:
+                if not isinstance(told, QueueAway) or not patience.left or time.monotonic() > ends:
                     raise told from error
                 patience.nap(min(_NAP_SEC, patience.left), "")
         self._was_connected = True

@@ -211,9 +211,8 @@ class PostgresRows(Rows):
         return self._connection.execute(query.encode(), self._values(values)).rowcount
 
     def _one(self, query: str, **values: object) -> Any:
-        row = self._connection.execute(query.encode(), self._values(values)).fetchone()
-        assert row, "an aggregate has a row"
-        return row[0]
+        ((value,),) = self._connection.execute(query.encode(), self._values(values)).fetchall()
+        return value
 
     def _ids(self, query: str, **values: object) -> set[int]:
         return {number for (number,) in self._connection.execute(query.encode(), self._values(values)).fetchall()}
