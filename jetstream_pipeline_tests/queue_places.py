@@ -23,14 +23,16 @@ def _queues_database(postgres: Postgres) -> Iterator[str]:
 def queue_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test's queues, and those of the programs that it starts, are in files, and then in a database without any."""
     kind: str = request.param
-    address = ""
-    if kind == POSTGRES:
-        server: Postgres = request.getfixturevalue("postgres")
-        database: str = request.getfixturevalue("_queues_database")
-        server.execute(_DELETE.format("true"), database)
-        address = server.url(database)
-    monkeypatch.setenv("JETSTREAM_QUEUES", address)
+    monkeypatch.setenv("JETSTREAM_QUEUES", in_postgres(request) if kind == POSTGRES else "")
     return kind
+
+
+def in_postgres(request: pytest.FixtureRequest) -> str:
+    """The address of a database that holds no queues."""
+    server: Postgres = request.getfixturevalue("postgres")
+    database: str = request.getfixturevalue("_queues_database")
+    server.execute(_DELETE.format("true"), database)
+    return server.url(database)
 
 
 def delete(queue: Queue) -> None:

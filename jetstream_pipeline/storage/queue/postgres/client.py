@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import re
 import time
 from contextlib import suppress
@@ -69,7 +70,7 @@ class Client:
                 told = self.told(error)
                 if not isinstance(told, QueueAway) or not patience.left or time.monotonic() > ends:
                     raise told from error
-                patience.nap(min(_NAP_SEC, patience.left), "")
+                time.sleep(min(_NAP_SEC * random.uniform(0.5, 1.0), patience.left))
         self._was_connected = True
         return self._connection
 

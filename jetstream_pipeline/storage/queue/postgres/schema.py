@@ -58,8 +58,12 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def exists(connection: Connection) -> bool:
-    """Whether the tables are there; all of them are made at once."""
-    return _any(connection, "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'receipts'")
+    """Whether the tables are there; all of them are made at once. Raises where they may not be used."""
+    found = _any(connection, "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'queues'")
+    if found:
+        # Without the schema's name, which may be closed to us, the answer would be that there is no such table.
+        connection.execute(f"SELECT FROM {SCHEMA}.queues LIMIT 0")
+    return found
 
 
 def make(connection: Connection) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -118,7 +120,7 @@ class PostgresStore(Store):
                     reason = self._client.told(error)
                     if not came_to_nothing(error, connection) or not patience.left:
                         raise reason from error
-                patience.nap(min(_NAP_SEC, patience.left), "")
+                time.sleep(min(_NAP_SEC * random.uniform(0.5, 1.0), patience.left))
 
     def _attempt(self, connection: Connection, work: Callable[[Connection], T], patience: Patience, noted: bool) -> T:
         if noted:
