@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -269,14 +270,22 @@ print(queue.claim(lease=100)[0].lease_until.timestamp())
     assert queue.claim() == []
 
 
-def test_a_claim_finds_its_items_by_an_index_and_passes_over_no_others(queue: Queue) -> None:
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_claim_passes_over_no_items_of_others_and_no_dead_ones(queue: Queue, database: str, analyzed: bool) -> None:
+    import psycopg
+
+    from jetstream_pipeline.storage.queue.postgres import rows
+
     fill(queue, 3_000)
     queue.claim(2_900)
-    execute("ANALYZE jetstream_queues.items")
-    plan = execute(
-        "EXPLAIN SELECT id FROM jetstream_queues.items WHERE queue = 1 AND status = 'pending' ORDER BY id LIMIT 100"
-    )
-    assert "items_pending" in str(plan)
+    if analyzed:
+        execute("ANALYZE jetstream_queues.items")
+    with psycopg.connect(database) as connection:
+        connection.execute("SET search_path = jetstream_queues; SET enable_sort = off")
+        ((number,),) = connection.execute("SELECT id FROM queues").fetchall()
+        values = {"queue": number, "now": datetime.now(UTC).replace(tzinfo=None), "limit": 10}
+        plan = connection.execute(f"EXPLAIN {rows._first(rows._FREE)}", values).fetchall()
+    assert "Index Scan using items_pending" in str(plan)
 
 
 def test_a_process_that_was_forked_has_a_connection_of_its_own(queue: Queue) -> None:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
 
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.queue.patience import Patience
@@ -29,6 +29,8 @@ _PASSING = re.compile(r"FATAL: .*(starting up|shutting down|recovery mode|not ye
 """What a server says that takes connections later."""
 _OF_THE_CONNECTION = ("08", "57P", "53300")
 """How the codes of such errors begin."""
+_PLANS_TO_AVOID = ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin")
+"""All is found by a key, in its order. What the planner believes of tables whose rows come and go is mostly wrong."""
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -78,8 +80,9 @@ class Client:
         connection: Connection = psycopg.connect(self._address.conninfo, prepare_threshold=None)
         try:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            connection.execute(sql.SQL("SET lock_timeout = {}").format(self._wait_ms))
-            connection.execute(sql.SQL("SET search_path = {}, pg_temp").format(sql.Identifier(SCHEMA)))
+            settings = [f"lock_timeout = {self._wait_ms}", f"search_path = {SCHEMA}, pg_temp"]
+            settings += [f"{plan} = off" for plan in _PLANS_TO_AVOID]
+            connection.execute("; ".join(f"SET {setting}" for setting in settings).encode())
             connection.commit()
         except BaseException:
             connection.close()

@@ -10,6 +10,9 @@ from typing import Any, LiteralString
 import psycopg
 
 SCHEMA = "jetstream_queues"
+IN_LINE = "id + 0"
+"""The order of items, which but for the index of the pending ones nothing gives: else the planner may take the primary
+key's, and pass over all that is dead or claimed."""
 _MAKING = 0x6A657473
 """The lock of who makes the tables."""
 
@@ -28,9 +31,10 @@ CREATE TABLE queues (id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, name t
 CREATE TABLE counters (queue integer PRIMARY KEY, acknowledged bigint NOT NULL DEFAULT 0,
     purged bigint NOT NULL DEFAULT 0) WITH ({_REWRITTEN});
 CREATE TABLE items (queue integer, id bigint, payload text NOT NULL, metadata text NOT NULL,
-    created_at timestamp NOT NULL, status text NOT NULL, attempts integer NOT NULL, available_at timestamp,
-    lease_until timestamp, reason text, token text, PRIMARY KEY (queue, id)) WITH ({_COMING_AND_GOING});
-CREATE INDEX items_pending ON items (queue, id) WHERE status = 'pending';
+    created_at timestamp NOT NULL, status text NOT NULL DEFAULT 'pending', attempts integer NOT NULL DEFAULT 0,
+    available_at timestamp, lease_until timestamp, reason text, token text, PRIMARY KEY (queue, id))
+    WITH ({_COMING_AND_GOING});
+CREATE INDEX items_pending ON items (queue, ({IN_LINE})) WHERE status = 'pending';
 CREATE INDEX items_claimed ON items (queue, lease_until) WHERE status = 'claimed';
 CREATE TABLE keys (queue integer, key uuid, number bigint NOT NULL, PRIMARY KEY (queue, key))
     WITH ({_COMING_AND_GOING});
