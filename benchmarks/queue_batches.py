@@ -5,10 +5,16 @@ keys and a bookmark, as the connector does; claimed and then acknowledged. In tu
 file of their own, insert the same batch and close it. Then a day in short: items come and go over a backlog, and the
 size of the file is watched. Ends with 1 where it did not level off.
 
+With `--postgres` the queues are in that database, on a connection that stays; so is that of its bare loop, which copies
+the batch into a table and commits. There `benchmark_items`, and the queues `measured` and `day`, are replaced. A
+database is swept once a minute: it levels off where the day takes several.
+
     python benchmarks/queue_batches.py [--short] [--passes 7] [--batches 10] [--items 2000000] [--backlog 50000]
+        [--postgres postgresql://USER@HOST/DATABASE]
 """
 
 import argparse
+import os
 import resource
 import sqlite3
 import statistics
@@ -21,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -56,15 +63,20 @@ class Series:
 
 def main() -> int:
     arguments = parse_arguments()
+    os.environ["JETSTREAM_QUEUES"] = arguments.postgres
     batches = simulated(arguments.batches)
     payload_bytes = sum(len(text.encode()) for batch in batches for text in batch) / len(batches) / BATCH
     print(f"{len(batches)} batches of {BATCH:,} messages, {payload_bytes:,.0f} bytes each on average")
     before = peak_memory_mb()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        measure_speed(Path(folder), batches, arguments.passes)
+        if arguments.postgres:
+            measure_postgres(arguments.postgres, batches, arguments.passes)
+        else:
+            measure_speed(Path(folder), batches, arguments.passes)
     print(f"peak memory: {peak_memory_mb():,.0f} MB, before the first call {before:,.0f} MB\n")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        return 0 if levels_off(Path(folder), batches, arguments.items, arguments.backlog) else 1
+        queue = fresh("day", arguments.postgres) if arguments.postgres else Queue("day", True, data_dir=folder)
+        return 0 if levels_off(queue, arguments.postgres, batches, arguments.items, arguments.backlog) else 1
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -73,6 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=10, help="in each pass")
     parser.add_argument("--items", type=int, default=2_000_000, help="that come and go in the day")
     parser.add_argument("--backlog", type=int, default=50_000, help="items that wait meanwhile")
+    parser.add_argument("--postgres", default="", help="address of the database to measure, instead of files")
     parser.add_argument("--folder", help="on the disk that is to be measured")
     parser.add_argument("--short", action="store_true", help="a few seconds")
     arguments = parser.parse_args()
@@ -103,6 +116,46 @@ def measure_speed(folder: Path, batches: list[list[str]], passes: int) -> None:
         bare_sqlite.run(lambda: each(batches, lambda batch: insert_sqlite(sqlite_path, batch)))
     items = len(batches) * BATCH
     print_table([add, add_keyed, claim, claim_keyed, bare_duckdb, bare_sqlite], bare_duckdb, items)
+
+
+def measure_postgres(address: str, batches: list[list[str]], passes: int) -> None:
+    import psycopg
+
+    add, add_keyed = Series("add"), Series("add with keys and a bookmark")
+    claim, claim_keyed = Series("claim, then acknowledge"), Series("the same, of those with keys")
+    bare = Series("bare psycopg: copy, commit")
+    keys = numbered_keys()
+    with psycopg.connect(address) as connection:
+        queue = fresh("measured", address)
+        connection.execute(
+            "DROP TABLE IF EXISTS benchmark_items; CREATE TABLE benchmark_items (id bigint, payload text)"
+        )
+        connection.commit()
+        for _ in range(passes + 1):
+            add.run(lambda: each(batches, queue.batch_add_items_to_queue))
+            claim.run(lambda: each(batches, lambda batch: finish(queue)))
+            bare.run(lambda: each(batches, lambda batch: insert_postgres(connection, batch)))
+            add_keyed.run(lambda: each(batches, lambda batch: add_with_keys(queue, batch, keys)))
+            claim_keyed.run(lambda: each(batches, lambda batch: finish(queue)))
+        connection.execute("DROP TABLE benchmark_items")
+    print_table([add, add_keyed, claim, claim_keyed, bare], bare, len(batches) * BATCH)
+
+
+def fresh(name: str, address: str) -> Queue:
+    """A queue that holds nothing and remembers nothing."""
+    import psycopg
+
+    Queue(name, create_new_queue=True)
+    with psycopg.connect(address) as connection:
+        connection.execute("DELETE FROM jetstream_queues.queues WHERE name = %s", [name])
+    return Queue(name, create_new_queue=True)
+
+
+def insert_postgres(connection: Any, batch: Sequence[str]) -> None:
+    with connection.cursor() as cursor, cursor.copy("COPY benchmark_items FROM STDIN") as copy:
+        for row in enumerate(batch):
+            copy.write_row(row)
+    connection.commit()
 
 
 def each(batches: list[list[str]], call: Callable[[list[str]], object]) -> None:
@@ -163,13 +216,27 @@ def print_table(table: list[Series], bare: Series, items: int) -> None:
         )
 
 
-def levels_off(folder: Path, batches: list[list[str]], items: int, backlog: int) -> bool:
+def size_of(queue: Queue, address: str) -> int:
+    """Bytes on disk, of a database's tables with all that was deleted and not yet swept."""
+    if queue.path:
+        return queue.path.stat().st_size
+    import psycopg
+
+    with psycopg.connect(address) as connection:
+        total = (
+            "SELECT sum(pg_total_relation_size(format('%I.%I', schemaname, tablename)::regclass))::bigint "
+            "FROM pg_tables WHERE schemaname = 'jetstream_queues'"
+        )
+        ((size,),) = connection.execute(total).fetchall()
+        return int(size)
+
+
+def levels_off(queue: Queue, address: str, batches: list[list[str]], items: int, backlog: int) -> bool:
     """Whether the file is about as large in the second half as in the first."""
-    queue = Queue("day", create_new_queue=True, data_dir=folder)
     keys = numbered_keys()
     for number in range(backlog // BATCH):
         add_with_keys(queue, batches[number % len(batches)], keys)
-    size = queue.path.stat().st_size
+    size = size_of(queue, address)
     print(f"{backlog:,} items wait in {size / 1e6:,.1f} MB, {size / backlog:,.0f} bytes each; others come and go\n")
     print(f"{'items':>12}{'largest file':>15}{'items/s':>9}")
     rounds = items // BATCH
@@ -179,7 +246,7 @@ def levels_off(folder: Path, batches: list[list[str]], items: int, backlog: int)
     for number in range(1, rounds + 1):
         add_with_keys(queue, batches[number % len(batches)], keys)
         finish(queue)
-        sizes.append(queue.path.stat().st_size)
+        sizes.append(size_of(queue, address))
         if number % shown == 0:
             now = time.perf_counter()
             print(f"{number * BATCH:12,}{max(sizes[-shown:]) / 1e6:12,.1f} MB{shown * BATCH / (now - before):9,.0f}")

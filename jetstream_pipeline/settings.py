@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     lake: str = Field(
         "", description="Where the lake lies, instead of in the data directory: a path, or s3://BUCKET/PREFIX and such."
     )
+    queues: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql:// address of the queues of several machines (a secret); where empty, they are files.",
+    )
     hosts: _CommaList = Field(
         PUBLIC_HOSTS,
         description="Jetstream hosts in the order of fail-over, comma-separated: names or ws(s):// addresses.",
@@ -145,6 +149,14 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_transport(cls, value: object) -> object:
         return _told(lambda: Transport.parse(value)) if isinstance(value, str) else value
+
+    @field_validator("queues")
+    @classmethod
+    def _check_queues(cls, value: SecretStr) -> SecretStr:
+        address = value.get_secret_value()
+        if address and not address.startswith(("postgresql://", "postgres://")):
+            raise ValueError("write postgresql://USER@HOST/DATABASE, or nothing: queues are files then")
+        return value
 
     @field_validator("api_token")
     @classmethod

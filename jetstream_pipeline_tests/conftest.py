@@ -15,8 +15,17 @@ from jetstream_pipeline.jetstream.transport import Transport
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline_tests.object_store import object_store, remote_data, s3_endpoint
 from jetstream_pipeline_tests.postgres import postgres, postgres_url
+from jetstream_pipeline_tests.queue_places import _queues_database, queue_place
 
-__all__ = ["object_store", "postgres", "postgres_url", "remote_data", "s3_endpoint"]
+__all__ = [
+    "_queues_database",
+    "object_store",
+    "postgres",
+    "postgres_url",
+    "queue_place",
+    "remote_data",
+    "s3_endpoint",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -41,6 +41,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
         "JETSTREAM_DATA_DIR": "/somewhere",
         "JETSTREAM_LAKE": "s3://bucket/prefix",
+        "JETSTREAM_QUEUES": "postgresql://me:secret@db.example.org/lab",
         "JETSTREAM_HOSTS": "ws://127.0.0.1:6008, example.org ,",
         "JETSTREAM_COLLECTIONS": "app.bsky.graph.*",
         "JETSTREAM_FIRST_HOUR": "2026-02-03-04:00",
@@ -66,6 +67,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.read()
     assert settings.data_dir == Path("/somewhere")
     assert settings.lake == "s3://bucket/prefix"
+    assert settings.queues.get_secret_value() == "postgresql://me:secret@db.example.org/lab"
     assert settings.hosts == ("ws://127.0.0.1:6008", "example.org")
     assert settings.collections == ("app.bsky.graph.*",)
     assert settings.zstd_dictionary == Path("/some/file")

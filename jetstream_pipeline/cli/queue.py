@@ -42,7 +42,7 @@ def list_(as_json: bool) -> None:
     data_dir = Settings.read().data_dir
     rows: list[tuple[str, QueueStats]] = []
     failed: list[StorageError] = []
-    for name in queues(data_dir):
+    for name in queues(data_dir, _LIST_PATIENCE_SEC):
         try:
             rows.append((name, Queue(name, data_dir=data_dir, patience=_LIST_PATIENCE_SEC).stats()))
         except StorageError as error:

@@ -1,6 +1,6 @@
 """Which of a window's events are in a queue: their digests in the order of feeding, in a small file beside the queue.
 
-<queues>/fed/<queue>/<stream>/date=YYYY-MM-DD/hour=HH/fed.parquet
+fed/<queue>/<stream>/date=YYYY-MM-DD/hour=HH/fed.parquet, in the folder of queues or in the queues' database
 
 How many of the file's entries are in, from the first one on, is said by a mark in the queue itself, stored in the
 transaction that added them. What lies beyond was planned and never added. So entries up to the mark never change; a
@@ -10,18 +10,19 @@ mark with another checksum belongs to another file.
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.events.identity import identities
 from jetstream_pipeline.feeding.errors import ListLost
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.files import replacing
 from jetstream_pipeline.storage.hive import hour_folder
 from jetstream_pipeline.storage.lake import check_name
-from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.window import Window
@@ -80,13 +81,17 @@ class Note(BaseModel):
 
 
 class FedList:
-    """One window's list for one queue. Whoever uses it holds the lock in its folder."""
+    """One window's list for one queue. Whoever uses it is `alone`."""
 
-    def __init__(self, data: DataDirectory, queue: Queue, stream: str, window: Window) -> None:
-        self.folder = data.queues / "fed" / queue.name / check_name(stream) / hour_folder(window.start)
-        self.path = self.folder / "fed.parquet"
+    def __init__(self, queue: Queue, stream: str, window: Window) -> None:
+        folder = Path("fed", queue.name, check_name(stream)) / hour_folder(window.start)
         self.mark_name = f"feed:{stream}:{window.key}"
         self._queue = queue
+        self._file = queue.companion(f"{folder}/fed.parquet")
+
+    def alone(self, busy: PipelineError) -> AbstractContextManager[None]:
+        """Raises `busy` where another one is."""
+        return self._file.alone(busy)
 
     def mark(self) -> Mark:
         """What the queue says; one that says nothing has none of the window. ListLost where it is no mark."""
@@ -103,8 +108,11 @@ class FedList:
     def note(self) -> Note | None:
         """None where there is no list, or none that can be read."""
         try:
-            with reading(self.path) as file:
-                return Note.model_validate_json((file.metadata.metadata or {})[_NOTE_KEY])
+            with self._file.fetched() as path:
+                if path is None:
+                    return None
+                with reading(path) as file:
+                    return Note.model_validate_json((file.metadata.metadata or {})[_NOTE_KEY])
         except (StorageError, KeyError, ValidationError):
             return None
 
@@ -116,23 +124,24 @@ class FedList:
         if mark == Marker().mark:
             return _NONE
         remedy = f"put it back from a copy, or feed another queue: without it {self._queue.name} would get events twice"
-        if not self.path.exists():
-            raise ListLost(f"{self.path}, which says what is in the queue, is gone; {remedy}")
-        with reading(self.path, remedy) as file:
-            columns = file.read()
+        with self._file.fetched() as path:
+            if path is None:
+                raise ListLost(f"{self._file}, which says what is in the queue, is gone; {remedy}")
+            with reading(path, remedy) as file:
+                columns = file.read()
         if columns.column_names == [_COLUMN] and columns.schema.types == [DIGEST]:
             entries = columns[_COLUMN].slice(0, mark.fed)
             if Marker(entries).mark == mark:
                 return entries
-        raise ListLost(f"{self.path} is not the one that the queue was fed by; {remedy}")
+        raise ListLost(f"{self._file} is not the one that the queue was fed by; {remedy}")
 
     def write(self, entries: pa.ChunkedArray, note: Note) -> None:
         """Replace the list, durably."""
         schema = pa.schema([pa.field(_COLUMN, DIGEST, nullable=False)], {_NOTE_KEY: note.model_dump_json().encode()})
-        with replacing(self.path) as temporary:
+        with self._file.replaced() as path:
             pq.write_table(
                 pa.table([entries], schema=schema),
-                temporary,
+                path,
                 compression="none",
                 use_dictionary=False,
                 write_statistics=False,

@@ -23,11 +23,11 @@ from jetstream_pipeline.feeding.errors import FeedBusy
 from jetstream_pipeline.feeding.fed_list import DIGEST, FedList, Mark, Marker, Note, digests
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.storage.event_layout import in_stream_order
-from jetstream_pipeline.storage.files import exists, locked, make_directory, version
+from jetstream_pipeline.storage.files import exists, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.places import AnyPath
-from jetstream_pipeline.storage.queue.queue import Queue
+from jetstream_pipeline.storage.queue.queue import BookmarkMoved, Queue
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.window import Window
 
@@ -86,16 +86,14 @@ def feed_window(
     if not exists(events):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     queue = Queue(feed.queue, create_new_queue=True, data_dir=data.root)
-    fed_list = FedList(data, queue, stream, window)
-    make_directory(fed_list.folder)
+    fed_list = FedList(queue, stream, window)
     busy = FeedBusy(f"another run feeds {stream} {window} into the queue {queue.name}; wait for it to end")
-    with locked(fed_list.folder / "fed.lock", busy) as lock:
+    with fed_list.alone(busy):
         feeding = _Feeding(events, feed, queue, fed_list, {"stream": stream, "window": window.key})
         with closing(feeding.run()) as totals:
             for added in totals:
                 if on_progress:
                     on_progress(Progress(added, feeding.planned, time.monotonic() - began))
-        lock.remove()
     return Fed(feeding.planned, feeding.chosen - feeding.planned, feeding.chosen, time.monotonic() - began)
 
 
@@ -152,11 +150,15 @@ class _Feeding:
         return new, pa.chunked_array([*known.chunks, *planned.chunks], DIGEST)
 
     def _add(self, items: Sequence[str], before: Mark, after: Mark) -> None:
-        with self._queue.opened():
-            if self._list.mark() != before:
-                raise FeedBusy(f"the queue {self._queue.name} was replaced while {self._events} was fed; try again")
-            bookmark = self._list.mark_name, after.model_dump_json()
-            self._queue.batch_add_items_to_queue(items, self._metadata, bookmark=bookmark)
+        name, queue = self._list.mark_name, self._queue.name
+        standing = None if before == Marker().mark else before.model_dump_json()
+        try:
+            self._queue.batch_add_items_to_queue(
+                items, self._metadata, bookmark=(name, after.model_dump_json()), if_bookmark=(name, standing)
+            )
+        except BookmarkMoved as moved:
+            text = f"the queue {queue} was replaced while {self._events} was fed; try again"
+            raise FeedBusy(text) from moved
 
 
 def _chosen(file: pq.ParquetFile, feed: Feed, columns: Sequence[str] = EVENT_SCHEMA.names) -> Iterator[pa.RecordBatch]:

@@ -15,6 +15,7 @@ from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import Metadata, figures, logged
 from jetstream_pipeline.orchestration.pools import pool_of
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.queue.queue import location
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.streams.ad_hoc import PREFIX, AdHoc, interval, settled_hours
 
@@ -105,7 +106,7 @@ def _into_queue(context: dg.OpExecutionContext, wanted: AdHoc, seconds: float) -
         # Another attempt would add once more what came until then.
         raise dg.Failure(str(error), allow_retries=False) from error
     metadata: Metadata = figures(statistics.model_dump(mode="json"))
-    metadata["queue"] = dg.MetadataValue.path(wanted.settings.data_dir / "queues" / f"{wanted.full_name}.duckdb")
+    metadata["queue"] = dg.MetadataValue.path(location(wanted.full_name, wanted.settings.data_dir))
     if lacking := _lacking(wanted, statistics):
         raise dg.Failure(lacking, metadata=metadata, allow_retries=False)
     context.log.info(f"{statistics.records_stored:,} events into the queue {wanted.full_name}")

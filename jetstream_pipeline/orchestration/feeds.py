@@ -6,6 +6,7 @@ from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.feeding.feeding import feed_window
 from jetstream_pipeline.orchestration.consumers import consumer_asset
 from jetstream_pipeline.orchestration.metadata import Metadata
+from jetstream_pipeline.storage.queue.queue import location
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.window import Window
 
@@ -20,7 +21,7 @@ def feed_asset(stream: Stream, feed: Feed, events: dg.AssetKey) -> dg.AssetsDefi
             "added": dg.MetadataValue.int(fed.added),
             "added_before": dg.MetadataValue.int(fed.known),
             "seconds": dg.MetadataValue.float(round(fed.seconds, 3)),
-            "queue": dg.MetadataValue.path(stream.data.queues / f"{feed.queue}.duckdb"),
+            "queue": dg.MetadataValue.path(location(feed.queue, stream.data.root)),
         }
 
     return consumer_asset(
@@ -29,6 +30,6 @@ def feed_asset(stream: Stream, feed: Feed, events: dg.AssetKey) -> dg.AssetsDefi
         events,
         build,
         description=f"The events that each window of {stream.name} adds to the queue {feed.queue}, each of them once.",
-        kinds={"duckdb", "queue"},
+        kinds={"postgresql" if stream.settings.queues else "duckdb", "queue"},
         metadata={"collections": ", ".join(feed.subscription.collections) or "all"},
     )

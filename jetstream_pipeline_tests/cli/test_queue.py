@@ -52,6 +52,7 @@ def numbers(text: str) -> list[int]:
     return [json.loads(line)["n"] for line in text.splitlines()]
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_list_and_stats(queue: Queue, tmp_path: Path) -> None:
     Queue("other", create_new_queue=True, data_dir=tmp_path)
     other, work = map(json.loads, run(tmp_path, "list", "--json").stdout.splitlines())
@@ -111,6 +112,7 @@ def test_peek_leaves_everything_where_it_is(queue: Queue, tmp_path: Path) -> Non
     assert len(queue) == 7
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_drain_prints_and_acknowledges(queue: Queue, tmp_path: Path) -> None:
     result = run(tmp_path, "drain", "work", "-n", "3", "--batch-size", "2")
     assert numbers(result.stdout) == [1, 2, 3]

@@ -196,6 +196,7 @@ def test_time_is_up_also_when_the_stream_is_silent(simulator: Simulator, tmp_pat
     assert not statistics.target_reached
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_a_run_goes_on_where_the_last_one_stopped_and_every_run_without_resume_is_its_own(
     simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path
 ) -> None:

@@ -14,7 +14,6 @@ from jetstream_pipeline.feeding.errors import FeedBusy, ListLost
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.feeding.feeding import Fed, Progress, feed_window
 from jetstream_pipeline.storage.errors import Damaged, StorageError
-from jetstream_pipeline.storage.files import locked
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import queues
 from jetstream_pipeline.storage.summary import WindowState, read_summary
@@ -22,6 +21,7 @@ from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests import disks
 from jetstream_pipeline_tests.feeding.contents import contain, numbers
 from jetstream_pipeline_tests.hostile import identity
+from jetstream_pipeline_tests.queue_places import delete as remove
 from jetstream_pipeline_tests.windows import HOUR, commit, store
 
 FEED = Feed("work")
@@ -39,6 +39,7 @@ def held(data: DataDirectory, queue: str = "work") -> list[int]:
     return numbers(Queue(queue, data_dir=data.root).peek(None))
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_an_item_is_the_event_and_its_metadata_says_where_it_comes_from(data: DataDirectory) -> None:
     record = '{"text":"half: \\ud83e, none: \\u0000, \\u00e9","a":' + '{"a":' * 300 + "1" + "}" * 301
     store(data, [commit(record), identity(HOUR.start_us + 1, 7).encode()])
@@ -53,6 +54,7 @@ def test_an_item_is_the_event_and_its_metadata_says_where_it_comes_from(data: Da
     assert first.metadata == second.metadata == {"stream": "network", "window": "2026-07-04-14:00"}
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_a_window_that_was_replaced_brings_only_what_was_not_in_before(data: DataDirectory) -> None:
     contain(data, [0, 2, 4])
     feed(data)
@@ -64,6 +66,7 @@ def test_a_window_that_was_replaced_brings_only_what_was_not_in_before(data: Dat
     assert held(data) == [1, 3, 5]
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_another_filter_brings_what_the_first_one_left_out(data: DataDirectory) -> None:
     contain(data, range(6))
     feed(data, Feed("work", operations=("create",)))
@@ -85,6 +88,7 @@ def test_each_queue_stream_and_window_is_fed_for_itself(data: DataDirectory) -> 
     assert list(fed_list(data).parent.iterdir()) == [fed_list(data)]
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_what_was_fed_already_is_not_read_again(data: DataDirectory) -> None:
     contain(data, range(4))
     feed(data)
@@ -165,14 +169,16 @@ def test_the_lake_must_hold_the_whole_window(data: DataDirectory) -> None:
     assert queues(data.root) == []
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_a_queue_that_was_deleted_gets_everything_again(data: DataDirectory) -> None:
     contain(data, range(4))
     feed(data)
-    Queue("work", data_dir=data.root).path.unlink()
+    remove(Queue("work", data_dir=data.root))
     assert feed(data).added == 4
     assert held(data) == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_a_queue_that_others_make_anew_meanwhile_is_not_taken_for_the_old_one(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +186,7 @@ def test_a_queue_that_others_make_anew_meanwhile_is_not_taken_for_the_old_one(
     contain(data, range(4))
 
     def make_anew(progress: Progress) -> None:
-        Queue("work", data_dir=data.root).path.unlink()
+        remove(Queue("work", data_dir=data.root))
         Queue("work", create_new_queue=True, data_dir=data.root)
 
     with pytest.raises(FeedBusy, match=r"the queue work was replaced while .* was fed; try again") as told:
@@ -235,6 +241,7 @@ def test_a_list_whose_queue_is_new_is_not_needed(harm: Callable[[Path], None], d
     assert feed(data).added == 4
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_a_mark_that_is_none_is_told(data: DataDirectory) -> None:
     contain(data, range(4))
     feed(data)
@@ -244,15 +251,20 @@ def test_a_mark_that_is_none_is_told(data: DataDirectory) -> None:
         feed(data)
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_another_run_at_the_same_window_is_told_and_passes(data: DataDirectory) -> None:
     contain(data, range(4))
-    fed_list(data).parent.mkdir(parents=True)
-    with locked(fed_list(data).with_name("fed.lock")):
-        with pytest.raises(FeedBusy, match=r"another run feeds network .* into the queue work; wait") as told:
+    told: list[FeedBusy] = []
+
+    def another(progress: Progress) -> None:
+        with pytest.raises(FeedBusy, match=r"another run feeds network .* into the queue work; wait") as busy:
             feed(data)
+        told.append(busy.value)
         assert feed(data, Feed("other")).added == 4
-    assert told.value.passing
-    assert feed(data).added == 4
+
+    feed_window("network", HOUR, FEED, data, on_progress=another)
+    assert [busy.passing for busy in told] == [True]
+    assert feed(data).added == 0
 
 
 def test_what_whoever_is_told_of_progress_raises_comes_through(data: DataDirectory) -> None:

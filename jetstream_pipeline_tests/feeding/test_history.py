@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.feeding import feeding
@@ -19,6 +26,7 @@ from jetstream_pipeline.feeding.feeding import feed_window
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.items import QueueItem
 from jetstream_pipeline_tests.feeding.contents import contain, numbers
+from jetstream_pipeline_tests.queue_places import delete
 from jetstream_pipeline_tests.windows import HOUR
 
 _BATCH_ITEMS = 2
@@ -69,6 +77,7 @@ def added(after: int) -> int:
 
 @pytest.mark.parametrize("after", range(8))
 @pytest.mark.parametrize("content", [[9, 4, 1, 8, 0], [0, 1, 2, 3, 4, 5], [7]])
+@pytest.mark.usefixtures("queue_place")
 def test_dying_at_each_step_and_then_at_the_next_attempt(after: int, content: list[int], data: DataDirectory) -> None:
     contain(data, range(6), _GROUP_ROWS)
     with pytest.raises(Crash), crashing(after):
@@ -89,6 +98,7 @@ class FeedingMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.data = DataDirectory(Path(self.folder.name))
+        delete(Queue("work", True, data_dir=self.data.root))
         self.queue = Queue("work", True, data_dir=self.data.root)
         self.taken: list[QueueItem] = []
         self.expected: list[int] = []
@@ -135,7 +145,7 @@ class FeedingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.expected)
     @rule()
     def delete_the_queue(self) -> None:
-        self.queue.path.unlink()
+        delete(self.queue)
         self.queue = Queue("work", True, data_dir=self.data.root)
         self.taken, self.expected = [], []
 
@@ -148,7 +158,11 @@ class FeedingMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestFeeding = FeedingMachine.TestCase
-TestFeeding.settings = settings(
-    max_examples=12, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.usefixtures("queue_place")
+def test_whatever_happens_each_event_enters_once() -> None:
+    run_state_machine_as_test(
+        FeedingMachine,
+        settings=settings(
+            max_examples=12, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

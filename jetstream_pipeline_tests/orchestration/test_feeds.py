@@ -40,6 +40,7 @@ def held(dagster: Driver, queue: str) -> list[int]:
     return [int(JetstreamRecord.from_json(item.payload).did.removeprefix("did:plc:a")) for item in ordered]
 
 
+@pytest.mark.usefixtures("queue_place")
 def test_each_queue_gets_what_its_filter_chooses_once(dagster: Driver) -> None:
     lands(dagster, range(9))
     assert dagster.consume("new_posts") == dagster.consume("likes_of") == {HOUR.key: True}

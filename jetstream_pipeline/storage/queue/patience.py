@@ -1,4 +1,4 @@
-"""Waiting for others who use the same queue, for so long and no longer. What is waited for belongs to `file`."""
+"""Waiting for others who use the same queue, for so long and no longer. What is waited for is the stores'."""
 
 from __future__ import annotations
 

@@ -27,5 +27,5 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> Queue:
+def queue(tmp_path: Path, clock: Clock, queue_place: str) -> Queue:
     return Queue("work", create_new_queue=True, data_dir=tmp_path, max_attempts=3, clock=clock)

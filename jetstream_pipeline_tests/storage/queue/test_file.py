@@ -1,6 +1,7 @@
 """A queue's file among others who want it: turns, patience, and what is said where it cannot be used."""
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import pytest
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.queue import file
+from jetstream_pipeline.storage.queue import store
+from jetstream_pipeline.storage.queue.files import file
 from jetstream_pipeline.storage.queue.patience import QueueBusy
 
 _BUSY = """
@@ -266,15 +269,121 @@ def test_what_the_caller_s_own_duckdb_says_is_not_blamed_on_the_queue(queue: Que
 
 def test_ctrl_c_in_a_call_is_a_keyboard_interrupt(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "jetstream_pipeline.storage.queue.statements.last_id",
-        lambda connection: connection.execute(
-            "SELECT sum(hash(a.range + b.range)) FROM range(1000000) a, range(1000000) b"
-        ),
+        "jetstream_pipeline.storage.queue.files.rows.FileRows.bookmark",
+        lambda rows, name: rows._one("SELECT sum(hash(a.range + b.range)) FROM range(1000000) a, range(1000000) b"),
     )
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         with pytest.raises(KeyboardInterrupt):
-            queue.add({})
+            queue.bookmark("x")
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_the_file_stays_small_while_items_come_and_go(queue: Queue) -> None:
+    sizes = []
+    for _ in range(6):
+        with queue.opened():
+            for _ in range(20):
+                queue.batch_add_items_to_queue([{"text": str(n) * 50} for n in range(1000)])
+        while items := queue.claim(5000):
+            queue.ack(items)
+        sizes.append(queue.path.stat().st_size)
+    assert sizes[-1] <= sizes[1] * 1.5
+
+
+def test_the_file_levels_off_while_batches_come_and_go_call_by_call(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "KEYS_REMEMBERED", 2000)
+    monkeypatch.setattr(store, "KEYS_FORGOTTEN", 500)
+    keys = (str(number) for number in itertools.count())
+    sizes = []
+    for number in range(50):
+        texts = [{"text": str(n) * 100} for n in range(200)]
+        assert (
+            queue.batch_add_items_to_queue(texts, keys=list(itertools.islice(keys, 200)), bookmark=("at", "x")) == 200
+        )
+        if number >= 5:
+            assert queue.ack(queue.claim(200)) == []
+            sizes.append(queue.path.stat().st_size)
+    assert max(sizes[22:]) <= max(sizes[:22]) * 1.25
+    with duckdb.connect(queue.path) as connection:
+        assert connection.execute("SELECT count(*) FROM bookmarks").fetchone() == (1,)
+
+
+def test_anybody_may_read_between_calls(queue: Queue) -> None:
+    queue.add({"text": "hello"})
+    with duckdb.connect(queue.path, read_only=True) as connection:
+        rows = connection.execute("SELECT id, payload->>'text', status FROM items").fetchall()
+    assert rows == [(1, "hello", "pending")]
+    queue.add({})
+
+
+def holding(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """Somebody's DuckDB, which has the file open."""
+    script = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep({seconds})"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_whoever_holds_the_file_for_too_long_is_named(queue: Queue, tmp_path: Path) -> None:
+    impatient = Queue("work", data_dir=tmp_path, patience=0.3)
+    process = holding(queue.path, 60)
+    with pytest.raises(QueueBusy, match=f"process {process.pid} holds the queue work for more than 0.3 s") as told:
+        impatient.add({})
+    assert told.value.passing
+    process.kill()
+    process.wait()
+    assert impatient.add({}) == 1
+
+
+def test_whoever_holds_it_for_a_moment_is_waited_for(queue: Queue) -> None:
+    process = holding(queue.path, 1)
+    assert queue.add({}) == 1
+    process.wait()
+
+
+def test_another_of_our_own_is_named_too(queue: Queue, tmp_path: Path) -> None:
+    script = f"""
+import time
+from jetstream_pipeline import Queue
+with Queue("work", data_dir={str(tmp_path)!r}).opened():
+    print("open", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "open\n"
+    with pytest.raises(QueueBusy, match=f"process {process.pid} "):
+        Queue("work", data_dir=tmp_path, patience=0.2).stats()
+    process.kill()
+    process.wait()
+    assert queue.add({}) == 1
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 1000)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def another_database(path: Path) -> None:
+    path.unlink()
+    duckdb.connect(path).close()
+
+
+@pytest.mark.parametrize("harm", [broken, a_folder, another_database])
+def test_a_file_that_is_no_queue_is_told_in_one_line(queue: Queue, harm: Callable[[Path], None]) -> None:
+    harm(queue.path)
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=r"work\.duckdb") as told:
+        queue.add({})
+    assert "\n" not in str(told.value)
+    assert time.monotonic() - began < 20

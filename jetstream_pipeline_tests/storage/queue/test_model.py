@@ -1,14 +1,16 @@
 """Whatever order its calls come in, a queue does what a list in memory would."""
 
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.storage.queue.items import QueueItem
@@ -69,6 +71,7 @@ class Model:
 class QueueMachine(RuleBasedStateMachine):
     @initialize()
     def make(self) -> None:
+        self.name = f"work_{uuid.uuid4().hex}"
         self.folder = tempfile.TemporaryDirectory()
         self.now = datetime(2026, 7, 4, tzinfo=UTC)
         self.model = Model()
@@ -78,7 +81,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         self.queue = Queue(
-            "work", True, data_dir=Path(self.folder.name), max_attempts=_MAX_ATTEMPTS, clock=lambda: self.now
+            self.name, True, data_dir=Path(self.folder.name), max_attempts=_MAX_ATTEMPTS, clock=lambda: self.now
         )
 
     @rule(seconds=st.sampled_from([1, _LEASE_SEC, 100]))
@@ -187,7 +190,11 @@ class QueueMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.usefixtures("queue_place")
+def test_a_queue_does_what_the_model_says() -> None:
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,6 +1,6 @@
 """A queue's DuckDB file: opened for the moment of a transaction, by one process or thread at a time.
 
-What is in it belongs to `queue`.
+What is in it belongs to `rows`.
 """
 
 from __future__ import annotations
