@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jetstream_pipeline.doctor.case import Case
-from jetstream_pipeline.doctor.finding import Finding, ok, warning
+from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import count
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage.queue.queue import Queue, queues
@@ -14,7 +14,11 @@ _PATIENCE_SEC = 1.0
 
 
 def examine_queues(case: Case) -> Iterator[Finding]:
-    names = queues(case.data.root)
+    try:
+        names = queues(case.data.root, _PATIENCE_SEC)
+    except PipelineError as error:
+        yield problem(str(error))
+        return
     for name in names:
         try:
             stats = Queue(name, data_dir=case.data.root, patience=_PATIENCE_SEC).stats()

@@ -89,7 +89,7 @@ class LakeReadings:
         return Snapshot(
             streams={name: self._stream(name) for name in names},
             quarantined={folder.name: self._messages(folder) for folder in folders(self._data.quarantine)},
-            queues={name: self._queue(name) for name in queues(self._data.root)},
+            queues={name: self._queue(name) for name in self._queue_names()},
             staged=sum(1 for _ in staged_folders(self._data)),
             free_bytes=room.free,
             size_bytes=room.total,
@@ -122,6 +122,13 @@ class LakeReadings:
     def _messages(self, folder: AnyPath) -> int:
         kept = self._quarantine.setdefault(folder.name, Kept(messages_in))
         return sum(number or 0 for _, number in kept.of(found(folder, FILES)))
+
+    def _queue_names(self) -> list[str]:
+        """Those known before where their database is away."""
+        try:
+            return queues(self._data.root, _PATIENCE_SEC)
+        except StorageError:
+            return list(self._queues)
 
     def _queue(self, name: str) -> QueueStats | None:
         try:

@@ -36,7 +36,8 @@ def hours_ago(number: float) -> Window:
 
 def declared(data: DataDirectory, *hosts: str, first: Window | None = None, **said: Any) -> Stream:
     """The stream `network`. What is said of it beyond hosts and first hour: settings, or fields of its declaration."""
-    settings = {name: said.pop(name) for name in list(said) if name in Settings.model_fields and name != "hosts"}
+    both = ("hosts", "queues")
+    settings = {name: said.pop(name) for name in list(said) if name in Settings.model_fields and name not in both}
     if hosts:
         settings["hosts"] = hosts
     if first:

@@ -17,7 +17,9 @@ import pytest
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.metrics.lake import LakeReadings
 from jetstream_pipeline.storage.errors import StorageError
+from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.patience import QueueBusy
 from jetstream_pipeline.storage.queue.queue import BookmarkMoved, location, queues
 from jetstream_pipeline_tests.postgres import Postgres
@@ -402,3 +404,16 @@ time.sleep(60)
     assert queue.claim() == []
     time.sleep(1.6)
     assert [item.attempts for item in queue.claim()] == [2, 2, 2]
+
+
+def test_the_metrics_go_on_where_the_database_is_away(
+    queue: Queue, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add({})
+    reader = LakeReadings(data)
+    found = reader.read().queues["work"]
+    assert found
+    assert found.pending == 1
+    execute("DELETE FROM jetstream_queues.queues")
+    monkeypatch.setenv("JETSTREAM_QUEUES", "postgresql://nobody@127.0.0.1:1/nothing")
+    assert reader.read().queues == {"work": None}
