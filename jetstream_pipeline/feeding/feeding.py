@@ -97,6 +97,18 @@ def feed_window(
     return Fed(feeding.planned, feeding.chosen - feeding.planned, feeding.chosen, time.monotonic() - began)
 
 
+def is_fed(stream: str, window: Window, feed: Feed, data: DataDirectory) -> bool:
+    """Whether all of a whole window that this feed chooses has entered its queue, as the window stands now."""
+    try:
+        queue = Queue(feed.queue, data_dir=data.root)
+    except InvalidInput:
+        return False
+    fed_list = FedList(queue, stream, window)
+    note, content = fed_list.note(), read_summary(data.lake.events_path(stream, window)).content
+    known = (content, feed.fingerprint, fed_list.mark())
+    return note is not None and content != "" and (note.content, note.feed, note.end) == known
+
+
 class _Feeding:
     """One feeding of one window, by the holder of its lock."""
 

@@ -16,8 +16,10 @@ from jetstream_pipeline.orchestration.feeds import feed_asset
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG, URGENT
 from jetstream_pipeline.orchestration.pruning_job import pruning_definitions
 from jetstream_pipeline.orchestration.reports import REPORT, report_asset
+from jetstream_pipeline.orchestration.retention import retention_definitions
 from jetstream_pipeline.orchestration.tables import table_asset
 from jetstream_pipeline.orchestration.verification import verification_job
+from jetstream_pipeline.retention.prune import TABLES
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.streams.stream import Stream
 
@@ -37,11 +39,12 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
     )
     consumers = {feed.queue: [feed_asset(stream, feed, events.key)] for feed in stream.feeds}
     if stream.tables:
-        consumers["tables"] = [table_asset(stream, table, events.key) for table in stream.tables]
+        consumers[TABLES] = [table_asset(stream, table, events.key) for table in stream.tables]
     if stream.report:
         consumers[REPORT] = [report_asset(stream, events.key)]
     backfill_job, backfill_sensor = backfill(stream, events_job)
-    watching = [consumer_sensor(stream, name, events.key, assets) for name, assets in consumers.items()]
+    wanted = {name: lambda window: not stream.is_gone(window) for name in consumers} | {TABLES: stream.has_tables}
+    watching = [consumer_sensor(stream, name, events.key, assets, wanted[name]) for name, assets in consumers.items()]
     definitions = dg.Definitions(
         assets=[events, *(asset for assets in consumers.values() for asset in assets)],
         asset_checks=[standing_checks(stream, events.key)],
@@ -64,7 +67,9 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
         ],
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(definitions, archive_definitions(stream)) if stream.archive else definitions
+    parts = [archive_definitions(stream)] if stream.archive else []
+    parts += [retention_definitions(stream)] if stream.retention else []
+    return dg.Definitions.merge(definitions, *parts)
 
 
 def common_definitions(settings: Settings) -> dg.Definitions:

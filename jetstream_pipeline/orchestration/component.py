@@ -34,6 +34,10 @@ attributes:
   # tables: [posts]       # typed tables; [] for none. Default: those of the collections
   # archive: true         # also every sealed segment of the host's archive, in the view archived_events
   # report: false         # no hourly report
+  # retention:            # what is older, or beyond so much, is deleted once a day; but nothing that the copy lacks
+  #   events: {{days: 90, gigabytes: 500}}
+  #   tables: {{days: 365}}
+  #   backed_up: /mnt/backup/lake
   # windows_per_run: 24   # of a backfill. Default: one
   # owners: [team:research]
   # queues:               # each window's events enter these queues, once

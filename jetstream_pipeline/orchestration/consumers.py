@@ -53,12 +53,17 @@ def consumer_asset(
 
 
 def consumer_sensor(
-    stream: Stream, name: str, events: dg.AssetKey, assets: list[dg.AssetsDefinition]
+    stream: Stream,
+    name: str,
+    events: dg.AssetKey,
+    assets: list[dg.AssetsDefinition],
+    wanted: Callable[[Window], bool],
 ) -> tuple[dg.SensorDefinition, Any]:
     """The job `<stream>_<name>` over `assets`, and the sensor that runs it once for every new content of a window.
 
     What failed is asked for again, after pauses that double up to a day; other windows are not held up by it, nor other
-    consumers. The state is in the cursor and in the runs' tags.
+    consumers. Windows that are not `wanted`, or no longer, are passed over. The state is in the cursor and in the runs'
+    tags.
     """
     job = dg.define_asset_job(
         f"{stream.name}_{name}",
@@ -76,7 +81,7 @@ def consumer_sensor(
         description=f"Runs {job.name} once for each new content of a window, whoever materialized it.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        look = _Look(context.instance, job.name, _State.read(context.cursor), time.time())
+        look = _Look(context.instance, job.name, _State.read(context.cursor), time.time(), wanted)
         requests = [*look.again(), *look.new(events, partitions)]
         return dg.SensorResult(
             run_requests=requests,
@@ -127,18 +132,26 @@ class _State(BaseModel):
 class _Look:
     """One look at what a consumer has to do; `state` is what it leaves to the next one."""
 
-    def __init__(self, instance: dg.DagsterInstance, job: str, state: _State, now: float) -> None:
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        job: str,
+        state: _State,
+        now: float,
+        wanted: Callable[[Window], bool] = lambda _: True,
+    ) -> None:
         self._instance = instance
         self._job = job
+        self._wanted = wanted
         self._now = now
         self.state = state
 
     def again(self) -> Iterator[dg.RunRequest]:
-        """Requests for what was asked for and failed; what succeeded is pending no more."""
+        """Requests for what was asked for and failed; what succeeded, or nobody wants, is pending no more."""
         runs = self._runs_by_key()
         for partition, pending in list(self.state.pending.items()):
             run = runs.get(pending.run_key(partition))
-            if run and run.is_success:
+            if (run and run.is_success) or not self._wanted(Window.from_key(partition)):
                 del self.state.pending[partition]
             elif run and not run.is_finished:
                 continue
@@ -157,7 +170,8 @@ class _Look:
         for partition, record in latest.items():
             content = content_of(record.asset_materialization)
             # A window that the partitions no longer reach (the stream's start was moved) is nobody's.
-            if partitions.has_partition_key(partition) and not self._has(partition, content):
+            known = partitions.has_partition_key(partition) and self._wanted(Window.from_key(partition))
+            if known and not self._has(partition, content):
                 yield self._ask(partition, content, record.storage_id, 1)
         if records:
             self.state.seen = max(record.storage_id for record in records)

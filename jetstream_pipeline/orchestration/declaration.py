@@ -19,7 +19,9 @@ from jetstream_pipeline.handles.syntax import parse_handle
 from jetstream_pipeline.jetstream.subscription import Subscription, overlap
 from jetstream_pipeline.orchestration.declared_fields import (
     Collection,
+    Days,
     Did,
+    Gigabytes,
     Handle,
     HostName,
     Hour,
@@ -32,7 +34,9 @@ from jetstream_pipeline.orchestration.declared_fields import (
     WindowsPerRun,
     WireName,
 )
+from jetstream_pipeline.retention.rules import Limit, Retention
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.places import check_place
 from jetstream_pipeline.streams.did_file import read_dids
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.definitions import TABLES
@@ -101,6 +105,37 @@ class QueueDeclaration(BaseModel, dg.Resolvable):
         )
 
 
+class LimitDeclaration(BaseModel, dg.Resolvable):
+    """How long data is kept, and how much of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    days: Annotated[Days | None, _means("What is older goes. Default: no limit.")] = None
+    gigabytes: Annotated[Gigabytes | None, _means("What is beyond the newest 10^9 bytes goes. Default: no limit.")] = (
+        None
+    )
+
+    def limit(self) -> Limit:
+        return Limit(self.days, self.gigabytes)
+
+
+class RetentionDeclaration(BaseModel, dg.Resolvable):
+    """What is kept of a stream. What is beyond a limit is deleted once a day."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    events: Annotated[
+        LimitDeclaration, _means("Of events, incomplete windows and quarantine together. Default: no limit.")
+    ] = LimitDeclaration()
+    tables: Annotated[LimitDeclaration, _means("Of all typed tables together. Default: no limit.")] = LimitDeclaration()
+    backed_up: Annotated[
+        str | None, _means("A copy of the lake: only what it holds is deleted. Default: nobody asks.")
+    ] = None
+
+    def retention(self) -> Retention:
+        return Retention(self.events.limit(), self.tables.limit(), self.backed_up)
+
+
 class StreamDeclaration(BaseModel, dg.Resolvable):
     """A stream of the network's events: what its windows hold, where they come from, and what they feed."""
 
@@ -135,6 +170,9 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         _means("Queues that the stream's windows feed."),
     ] = []
     report: Annotated[bool, _means("Make a report with pictures of each hour.")] = True
+    retention: Annotated[
+        RetentionDeclaration, _means("How long events and tables are kept, and how much of them. Default: all.")
+    ] = RetentionDeclaration()
     archive: Annotated[
         bool, _means("Read every sealed segment of the host's archive too, each as a partition of `archive`.")
     ] = False
@@ -150,6 +188,7 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         file = folder / self.dids_file if self.dids_file else None
         self._check_filter(settings, collections, file)
         self._check_uses(collections)
+        self._check_retention()
         with _told_of("queues"):
             feeds = tuple(queue.feed() for queue in self.queues)
         return Stream(
@@ -170,6 +209,7 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
             ),
             feeds=feeds,
             report=self.report,
+            retention=self.retention.retention(),
             archive=self.archive,
             windows_per_run=self.windows_per_run,
             owners=tuple(self.owners) or Stream.owners,
@@ -186,6 +226,12 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         with _told_of("handles"):
             for handle in self.handles:
                 parse_handle(handle, development=settings.endpoints().development)
+
+    def _check_retention(self) -> None:
+        if self.retention != RetentionDeclaration() and not self.retention.retention():
+            raise WrongDeclaration("retention", "it names no limit; write events: {days: 90}, or tables, or gigabytes")
+        with _told_of("retention"):
+            check_place(self.retention.backed_up or "")
 
     def _check_uses(self, collections: tuple[str, ...]) -> None:
         """WrongDeclaration where a table or a queue waits for what the stream does not have."""

@@ -25,7 +25,7 @@ from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window, parse_time
 
 _TABLES = tuple(table.name for table in TABLES)
-_JOBS = ("tables", "verification", "backfill", "plan", "verify", "standing_checks")
+_JOBS = ("tables", "verification", "backfill", "plan", "verify", "standing_checks", "retention", "prune")
 _RESERVED = {EVENTS, INCOMPLETE, REPORT, *_TABLES, *_JOBS}
 """What assets, jobs and ops of a stream are called."""
 _E_MAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
@@ -101,3 +101,5 @@ Hour = Annotated[str, _checked(_check_hour)]
 Owner = Annotated[str, _checked(_check_owner)]
 WindowsPerRun = Annotated[int, Field(strict=True, ge=1, le=_MONTH_HOURS)]
 """Strict: to Python, though not to YAML, `true` is a number."""
+Days = Annotated[int, Field(strict=True, ge=1)]
+Gigabytes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]

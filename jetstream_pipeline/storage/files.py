@@ -181,6 +181,19 @@ def move(source: Path, target: AnyPath) -> None:
         fsync_path(target.parent)
 
 
+def delete(path: AnyPath) -> None:
+    """Delete a file of a window where it is there, and the folders of its hour and its day where that leaves them
+    empty. Who has it open reads on."""
+    if not isinstance(path, Path):
+        objects.delete(path)
+        return
+    with told(path, "delete"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
+
+
 def _remove_stale(target: Path) -> None:
     """Delete what processes that died while they replaced `target` have left."""
     with suppress(OSError):

@@ -1,6 +1,7 @@
 """The lake: where each window's Parquet file lies. What its metadata says is `summary`'s, writing it `window_file`'s.
 
 <root>/<stream>/stream.json                                         the filter that the stream's windows have
+<root>/<stream>/horizon.json                                        from where on it is kept; see `horizon`
 <root>/<stream>/events/date=YYYY-MM-DD/hour=HH/events.parquet       complete and verified windows
 <root>/<stream>/incomplete/date=YYYY-MM-DD/hour=HH/events.parquet   what a host gave of the others
 <root>/<stream>/<table>/date=YYYY-MM-DD/hour=HH/<table>.parquet     derived from `events`
@@ -77,6 +78,10 @@ class Lake:
         """What is said of a stream as a whole."""
         return self.root / check_name(stream) / "stream.json"
 
+    def horizon_path(self, stream: str) -> AnyPath:
+        """From where on the stream is kept."""
+        return self.root / check_name(stream) / "horizon.json"
+
     def has(self, stream: str, window: Window) -> bool:
         """Whether a window is whole: what is new is known by its name before a store lists it."""
         return exists(self.events_path(stream, window))
@@ -90,9 +95,11 @@ class Lake:
         for day in sorted(folder.glob("date=*"), reverse=True):
             yield from sorted(filter(is_of_an_hour, day.glob(f"hour=*/{EVENTS}.parquet")), reverse=True)
 
-    def listed(self, stream: str) -> Iterator[Found]:
-        """The files of the whole windows of a stream with what a listing says of them, the oldest first."""
-        files = found(self.root / check_name(stream) / EVENTS, f"{ANY_HOUR}/{EVENTS}.parquet")
+    def listed(self, stream: str, dataset: str = EVENTS) -> Iterator[Found]:
+        """The files of a data set's windows, as of the whole ones, with what a listing says of them, the oldest
+        first."""
+        name = EVENTS if dataset == INCOMPLETE else dataset
+        files = found(self.root / check_name(stream) / dataset, f"{ANY_HOUR}/{name}.parquet")
         return (file for file in files if is_of_an_hour(file.path))
 
     def incomplete(self, stream: str) -> Iterator[Found]:

@@ -17,8 +17,9 @@ from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.window import Window
 
-_NAME = "messages"
-FILES = f"{ANY_HOUR}/{_NAME}*.parquet"
+NAME = "messages"
+"""Of the file of a window's messages."""
+FILES = f"{ANY_HOUR}/{NAME}*.parquet"
 """The pattern of the files in a stream's or a queue's folder."""
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -74,7 +75,7 @@ def quarantined(
 
 def window_of(path: AnyPath) -> Window | None:
     """The window whose messages a quarantine file holds; None where they are of none: `keep` names it so."""
-    return hour_of(path) if path.stem == _NAME else None
+    return hour_of(path) if path.stem == NAME else None
 
 
 def count(path: AnyPath) -> int:
@@ -104,7 +105,7 @@ def rewrite(path: AnyPath, rows: pa.Table) -> None:
 
 def keep(rows: pa.RecordBatch, folder: AnyPath, received_at: datetime) -> AnyPath:
     """Write rows of `QUARANTINE_SCHEMA` that belong to no window into a file of their own below a stream's folder."""
-    path = folder / hour_folder(received_at) / f"{_NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
+    path = folder / hour_folder(received_at) / f"{NAME}-{received_at:%M%S}-{secrets.token_hex(4)}.parquet"
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_batches([rows]), temporary)
     return path
@@ -112,6 +113,6 @@ def keep(rows: pa.RecordBatch, folder: AnyPath, received_at: datetime) -> AnyPat
 
 def _reading(path: AnyPath) -> AbstractContextManager[pq.ParquetFile]:
     """Only a window's messages can be had again."""
-    if path.stem == _NAME:
+    if path.stem == NAME:
         return reading(path)
     return reading(path, "move it elsewhere; its messages are in no other file")

@@ -4,7 +4,7 @@ stream is declared belongs to whoever declares it; what replaying is, to `replay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,11 @@ from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.segments import list_segments, read_segment, segment_name
 from jetstream_pipeline.replay.verify import Report, verify_window
+from jetstream_pipeline.retention.prune import Pruned, Pruning
+from jetstream_pipeline.retention.rules import Retention
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.files import exists
+from jetstream_pipeline.storage.horizon import Horizon, read_horizon
 from jetstream_pipeline.storage.lake import ARCHIVE, EVENTS
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary, read_summary
@@ -46,9 +49,9 @@ class Stream:
     """What a stream's windows hold, where they come from, and what is made of them.
 
     `collections`, `dids`, the DIDs of `dids_file` and of `handles` are the filter; empty means all. `hosts` are in the
-    order of fail-over. `start`: its first hour; None: see `first_hour`. `archive`: whether the segments of a host's
-    archive are read too, each as it is. `windows_per_run`: how many windows one run of a backfill takes; None: whoever
-    launches it chooses.
+    order of fail-over. `start`: its first hour; None: see `first_hour`. `retention`: what of it is kept. `archive`:
+    whether the segments of a host's archive are read too, each as it is. `windows_per_run`: how many windows one run of
+    a backfill takes; None: whoever launches it chooses.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Stream:
     tables: tuple[Table, ...] = TABLES
     feeds: tuple[Feed, ...] = ()
     report: bool = True
+    retention: Retention = field(default_factory=Retention)
     archive: bool = False
     windows_per_run: int | None = None
     owners: tuple[str, ...] = field(default=("team:jetstream",))
@@ -158,12 +162,31 @@ class Stream:
             return read_summary(path) if exists(path) else None
         return None
 
+    def prune(self, now: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
+        """Delete what is beyond the stream's limits; see `Pruning.run`."""
+        return Pruning(self.data, self.name, self.retention, self.feeds).run(now, dry_run=dry_run)
+
+    def horizon(self) -> Horizon:
+        """From where on the stream is kept."""
+        return read_horizon(self.data.lake.horizon_path(self.name))
+
+    def is_gone(self, window: Window) -> bool:
+        """Whether a window was deleted because it is beyond the stream's limits."""
+        horizon = self.horizon().events
+        return bool(horizon and window.start < horizon) and not self.data.lake.has(self.name, window)
+
+    def has_tables(self, window: Window) -> bool:
+        """Whether tables are derived of a window, as far as limits go."""
+        horizon = self.horizon().derived
+        return horizon is None or window.start >= horizon
+
     def beginning(self, now: datetime) -> datetime:
         """The first hour that is to be there: `start`, or JETSTREAM_FIRST_HOUR, or the oldest that hosts may still have
-        or that the lake has."""
+        or that the lake has; nothing that was deleted on purpose."""
         given = self.start or self.settings.first_hour
         recent = Window.hour(now - self.settings.look_back).end
-        return given or min(self.data.lake.oldest_hour(self.name) or recent, recent)
+        first = given or min(self.data.lake.oldest_hour(self.name) or recent, recent)
+        return max(first, self.horizon().events or first)
 
     def first_hour(self, now: datetime | None = None) -> datetime:
         """The first hour that can be asked for: the beginning where that is given; otherwise it lies before that, by

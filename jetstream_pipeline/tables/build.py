@@ -80,11 +80,16 @@ def stale_tables(tables: Iterable[Table], stream: str, window: Window, lake: Lak
     return [table for table in tables if not _is_current(table, events, lake.table_path(stream, table.name, window))]
 
 
+def derived_from(target: AnyPath) -> str:
+    """What a table's file was derived from; empty where it does not say. StorageError where it cannot be read."""
+    with reading(target) as file:
+        return (file.metadata.metadata or {}).get(_DERIVED_FROM.encode(), b"").decode()
+
+
 def _is_current(table: Table, events: AnyPath, target: AnyPath) -> bool:
     """Whether a table's file was derived from these events, by this query, and written like this."""
     try:
-        with reading(target) as file:
-            said = (file.metadata.metadata or {}).get(_DERIVED_FROM.encode(), b"").decode()
+        said = derived_from(target)
     except StorageError:
         return False
     return said != "" and said == _derivation(table, events)

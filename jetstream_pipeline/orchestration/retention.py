@@ -1,0 +1,52 @@
+"""The job that deletes what is beyond a stream's limits, and its daily schedule. What goes is `retention`'s to say."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from jetstream_pipeline.orchestration.failures import told_to_dagster
+from jetstream_pipeline.orchestration.metadata import STREAM_TAG, figures
+from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.warehouse.database import refresh
+
+_DAILY = "23 3 * * *"
+_TOLD = 20
+"""Windows whose reason to stay a run's log names."""
+
+
+def retention_definitions(stream: Stream) -> dg.Definitions:
+    """`<stream>_retention` and `<stream>_retention_daily`, for a stream that declares limits."""
+
+    @dg.op(name=f"{stream.name}_prune", out=dg.Out(dg.Nothing), description="Deletes what is beyond the limits.")
+    def prune(context: dg.OpExecutionContext) -> None:
+        deleted: Counter[str] = Counter(windows_deleted=0, bytes_deleted=0, windows_kept=0)
+        with told_to_dagster(context):
+            for pruned in stream.prune(datetime.now(UTC)):
+                if pruned.kept is None:
+                    deleted.update(windows_deleted=1, bytes_deleted=pruned.bytes)
+                    continue
+                deleted.update(windows_kept=1)
+                if deleted["windows_kept"] <= _TOLD:
+                    context.log.warning(f"{pruned.what} of {pruned.window} are {pruned.why}, but stay: {pruned.kept}")
+            refresh(stream.data)
+        context.add_output_metadata(figures(deleted))
+
+    @dg.job(
+        name=f"{stream.name}_retention",
+        description="Deletes the windows and tables that are beyond the stream's limits.",
+        executor_def=dg.in_process_executor,
+        tags={STREAM_TAG: stream.name},
+    )
+    def job() -> None:
+        prune()
+
+    schedule = dg.ScheduleDefinition(
+        name=f"{stream.name}_retention_daily",
+        job=job,
+        cron_schedule=_DAILY,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Once a day, deletes what is beyond the stream's limits.",
+    )
+    return dg.Definitions(jobs=[job], schedules=[schedule])
