@@ -80,7 +80,7 @@ def make_hour(hour: Hour) -> bool:
     if lacking:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            write_window(temporary, _batches(hour), lambda counts: _summary(hour.window, counts))
+            write_window(temporary, _batches(hour), lambda counts: window_summary(hour.window, counts))
     for table in TABLES:
         build_table(table, STREAM, hour.window, lake)
     return lacking
@@ -92,7 +92,8 @@ def _batches(hour: Hour) -> Iterator[pa.RecordBatch]:
         yield decode(some, "simulated").events
 
 
-def _summary(window: Window, counts: Counts) -> WindowSummary:
+def window_summary(window: Window, counts: Counts) -> WindowSummary:
+    """What such a window's file says of itself."""
     shown = "it was simulated"
     proof = Proof(
         cursor=window.start_us,

@@ -18,20 +18,8 @@ _NAME = "jetstream-pipeline"
 
 
 _COMMANDS = (
-    *(
-        "archive",
-        "demo",
-        "doctor",
-        "iceberg",
-        "metrics",
-        "prune-runs",
-        "quarantine",
-        "queue",
-        "replay",
-        "retain",
-        "simulate",
-    ),
-    *("sql", "stream", "verify"),
+    *("archive", "compact", "demo", "doctor", "iceberg", "metrics", "prune-runs", "quarantine", "queue"),
+    *("replay", "retain", "simulate", "sql", "stream", "verify"),
 )
 """Each is in the module of its name, which is imported when it is asked for: not every command pays for Dagster."""
 

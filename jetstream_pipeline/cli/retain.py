@@ -12,6 +12,7 @@ import click
 
 import jetstream_pipeline
 from jetstream_pipeline.cli.output import printable
+from jetstream_pipeline.cli.windows import catalogue_follows
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.retention.prune import Pruned, Pruning
 from jetstream_pipeline.retention.rules import Limit, Retention
@@ -48,11 +49,14 @@ def retain(
     Exit code 1 where something that is beyond a limit stays.
     """
     given = Retention(Limit(events_days, events_gigabytes), Limit(tables_days, tables_gigabytes), backed_up)
-    data, now, everything = Settings.read().data, datetime.now(UTC), True
+    settings, now, everything = Settings.read(), datetime.now(UTC), True
+    data = settings.data
     for pruning in _prunings(data, names, given):
         for pruned in replace(pruning, feeds=() if unfed else pruning.feeds).run(now, dry_run=dry_run):
             click.echo(_as_json(pruned, dry_run) if as_json else _told(pruned, dry_run))
             everything = everything and pruned.kept is None
+        if not dry_run:
+            everything = catalogue_follows(settings, data, pruning.stream) and everything
     if not dry_run:
         refresh(data)
     sys.exit(0 if everything else 1)
@@ -93,7 +97,7 @@ def _as_json(pruned: Pruned, dry_run: bool) -> str:
     return json.dumps(
         {
             "stream": pruned.stream,
-            "window": pruned.window.key,
+            "window": pruned.window.key if pruned.window.is_hour else f"{pruned.window.start:%Y-%m-%d}",
             "what": pruned.what,
             "bytes": pruned.bytes,
             "why": pruned.why,
@@ -107,4 +111,5 @@ def _told(pruned: Pruned, dry_run: bool) -> str:
     done = "would be deleted" if dry_run else "deleted"
     fate = done if pruned.kept is None else f"stays: {printable(pruned.kept)}"
     size = f"{pruned.bytes / 1e6:,.1f} MB"
-    return f"{pruned.stream}  {pruned.window}  {pruned.what}  {size}  {pruned.why}  {fate}"
+    window = pruned.window if pruned.window.is_hour else f"{pruned.window.start:%Y-%m-%d}"
+    return f"{pruned.stream}  {window}  {pruned.what}  {size}  {pruned.why}  {fate}"

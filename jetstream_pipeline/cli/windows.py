@@ -12,6 +12,7 @@ from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
@@ -31,8 +32,9 @@ def access(settings: Settings, data: DataDirectory) -> Access:
 
 
 def derive_tables(stream: str, window: Window, data: DataDirectory) -> None:
-    for table in TABLES:
-        build_table(table, stream, window, data.lake)
+    with held(data, stream, [window]):
+        for table in TABLES:
+            build_table(table, stream, window, data.lake)
 
 
 def catalogue_follows(settings: Settings, data: DataDirectory, stream: str) -> bool:

@@ -22,8 +22,9 @@ from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.feeding.errors import FeedBusy
 from jetstream_pipeline.feeding.fed_list import DIGEST, FedList, Mark, Marker, Note, digests
 from jetstream_pipeline.feeding.feed import Feed
+from jetstream_pipeline.storage.days import held, summary_of
 from jetstream_pipeline.storage.event_layout import in_stream_order
-from jetstream_pipeline.storage.files import exists, version
+from jetstream_pipeline.storage.files import version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.places import AnyPath
@@ -83,12 +84,12 @@ def feed_window(
     """
     began = time.monotonic()
     events = data.lake.events_path(stream, window)
-    if not exists(events):
+    if not data.lake.has(stream, window):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     queue = Queue(feed.queue, create_new_queue=True, data_dir=data.root)
     fed_list = FedList(queue, stream, window)
     busy = FeedBusy(f"another run feeds {stream} {window} into the queue {queue.name}; wait for it to end")
-    with fed_list.alone(busy):
+    with fed_list.alone(busy), held(data, stream, [window]):
         feeding = _Feeding(events, feed, queue, fed_list, {"stream": stream, "window": window.key})
         with closing(feeding.run()) as totals:
             for added in totals:
@@ -104,7 +105,7 @@ def is_fed(stream: str, window: Window, feed: Feed, data: DataDirectory) -> bool
     except InvalidInput:
         return False
     fed_list = FedList(queue, stream, window)
-    note, content = fed_list.note(), read_summary(data.lake.events_path(stream, window)).content
+    note, content = fed_list.note(), summary_of(data.lake, stream, window).content
     known = (content, feed.fingerprint, fed_list.mark())
     return note is not None and content != "" and (note.content, note.feed, note.end) == known
 

@@ -10,6 +10,7 @@ from jetstream_pipeline.orchestration.archive import archive_definitions
 from jetstream_pipeline.orchestration.backfills import backfill
 from jetstream_pipeline.orchestration.catch_up import catch_up_sensor
 from jetstream_pipeline.orchestration.checks import check_keys, standing_checks
+from jetstream_pipeline.orchestration.compaction import compaction_definitions
 from jetstream_pipeline.orchestration.consumers import consumer_sensor
 from jetstream_pipeline.orchestration.events import events_asset
 from jetstream_pipeline.orchestration.feeds import feed_asset
@@ -69,6 +70,7 @@ def stream_definitions(stream: Stream) -> dg.Definitions:
     )
     parts = [archive_definitions(stream)] if stream.archive else []
     parts += [retention_definitions(stream)] if stream.retention else []
+    parts += [compaction_definitions(stream)] if stream.compact_after is not None else []
     return dg.Definitions.merge(definitions, *parts)
 
 

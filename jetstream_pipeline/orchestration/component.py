@@ -38,6 +38,7 @@ attributes:
   #   events: {{days: 90, gigabytes: 500}}
   #   tables: {{days: 365}}
   #   backed_up: /mnt/backup/lake
+  # compact: {{after_days: 7}}   # then a day's windows become one file for each data set: for streams of small windows
   # windows_per_run: 24   # of a backfill. Default: one
   # owners: [team:research]
   # queues:               # each window's events enter these queues, once

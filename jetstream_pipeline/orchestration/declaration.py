@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,8 @@ from jetstream_pipeline.streams.did_file import read_dids
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import parse_time
+
+_COMPACT_DAYS = 7
 
 
 class WrongDeclaration(InvalidInput):
@@ -136,6 +139,19 @@ class RetentionDeclaration(BaseModel, dg.Resolvable):
         return Retention(self.events.limit(), self.tables.limit(), self.backed_up)
 
 
+class CompactDeclaration(BaseModel, dg.Resolvable):
+    """When the windows of a day become one file for each data set, once a day."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after_days: Annotated[
+        Days | None, _means("How many days after its end a day is made one file. Default: seven.")
+    ] = None
+
+    def after(self) -> timedelta:
+        return timedelta(days=_COMPACT_DAYS if self.after_days is None else self.after_days)
+
+
 class StreamDeclaration(BaseModel, dg.Resolvable):
     """A stream of the network's events: what its windows hold, where they come from, and what they feed."""
 
@@ -173,6 +189,9 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
     retention: Annotated[
         RetentionDeclaration, _means("How long events and tables are kept, and how much of them. Default: all.")
     ] = RetentionDeclaration()
+    compact: Annotated[
+        CompactDeclaration | None, _means("Make one file of each day's small windows. Default: each stays its own.")
+    ] = None
     archive: Annotated[
         bool, _means("Read every sealed segment of the host's archive too, each as a partition of `archive`.")
     ] = False
@@ -189,6 +208,8 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         self._check_filter(settings, collections, file)
         self._check_uses(collections)
         self._check_retention()
+        if self.compact and settings.iceberg.get_secret_value():
+            raise WrongDeclaration("compact", "the tables of JETSTREAM_ICEBERG know no files of days; leave it out")
         with _told_of("queues"):
             feeds = tuple(queue.feed() for queue in self.queues)
         return Stream(
@@ -210,6 +231,7 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
             feeds=feeds,
             report=self.report,
             retention=self.retention.retention(),
+            compact_after=self.compact.after() if self.compact else None,
             archive=self.archive,
             windows_per_run=self.windows_per_run,
             owners=tuple(self.owners) or Stream.owners,

@@ -25,7 +25,18 @@ from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window, parse_time
 
 _TABLES = tuple(table.name for table in TABLES)
-_JOBS = ("tables", "verification", "backfill", "plan", "verify", "standing_checks", "retention", "prune")
+_JOBS = (
+    "tables",
+    "verification",
+    "backfill",
+    "plan",
+    "verify",
+    "standing_checks",
+    "retention",
+    "prune",
+    "compaction",
+    "compact",
+)
 _RESERVED = {EVENTS, INCOMPLETE, REPORT, *_TABLES, *_JOBS}
 """What assets, jobs and ops of a stream are called."""
 _E_MAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")

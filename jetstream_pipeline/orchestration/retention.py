@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG, figures
 from jetstream_pipeline.streams.stream import Stream
@@ -30,6 +31,8 @@ def retention_definitions(stream: Stream) -> dg.Definitions:
                 if deleted["windows_kept"] <= _TOLD:
                     context.log.warning(f"{pruned.what} of {pruned.window} are {pruned.why}, but stay: {pruned.kept}")
             refresh(stream.data)
+            if lag := follow(stream.settings.iceberg, stream.data, stream.name):
+                raise lag
         context.add_output_metadata(figures(deleted))
 
     @dg.job(

@@ -5,6 +5,7 @@ import dagster as dg
 from jetstream_pipeline import __version__
 from jetstream_pipeline.orchestration.consumers import consumer_asset
 from jetstream_pipeline.orchestration.metadata import Metadata, table_lineage, table_schema
+from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import Table
@@ -16,8 +17,9 @@ def table_asset(stream: Stream, table: Table, events: dg.AssetKey) -> dg.AssetsD
     """`<stream>/<table>`: each partition is derived from the same partition of `<stream>/events`."""
 
     def build(window: Window) -> Metadata:
-        stream.make_way(window, table.name)
-        summary = build_table(table, stream.name, window, stream.data.lake)
+        with held(stream.data, stream.name, [window]):
+            stream.make_way(window, table.name)
+            summary = build_table(table, stream.name, window, stream.data.lake)
         refresh(stream.data)
         if lag := stream.follow(table.name):
             # The file stands; whoever asked for the run asks again, until its table shows it.

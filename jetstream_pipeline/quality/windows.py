@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.storage.days import summary_of
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.lake import Lake
-from jetstream_pipeline.storage.summary import WindowSummary, read_summary
+from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline.window import Window
 
 _DAYS = 7
@@ -27,7 +28,7 @@ class Windows:
     def at(self, window: Window) -> WindowSummary | None:
         """What a window's file says; None where there is none, or none that is this window's."""
         try:
-            summary = read_summary(self.lake.events_path(self.stream, window))
+            summary = summary_of(self.lake, self.stream, window)
         except StorageError:
             return None
         is_its_own = (summary.stream, summary.start, summary.end) == (self.stream, window.start, window.end)

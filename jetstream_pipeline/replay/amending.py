@@ -16,7 +16,7 @@ from jetstream_pipeline.storage.files import Version, move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.places import AnyPath
-from jetstream_pipeline.storage.staging import settling
+from jetstream_pipeline.storage.settling import settling
 from jetstream_pipeline.storage.summary import Counts, WindowSummary
 from jetstream_pipeline.storage.window_file import write_window
 from jetstream_pipeline.window import Window

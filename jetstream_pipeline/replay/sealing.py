@@ -23,7 +23,8 @@ from jetstream_pipeline.storage.files import move, told, version
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
-from jetstream_pipeline.storage.staging import StagedWindow, settling
+from jetstream_pipeline.storage.settling import settling
+from jetstream_pipeline.storage.staging import StagedWindow
 from jetstream_pipeline.storage.summary import Counts, WindowState, WindowSummary
 from jetstream_pipeline.storage.window_file import RowGroups, count, emptied, write_window
 from jetstream_pipeline.window import Window

@@ -19,7 +19,8 @@ from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.report.figures import Figures, count_figures
 from jetstream_pipeline.report.pictures import drawn
 from jetstream_pipeline.report.text import written
-from jetstream_pipeline.storage.files import exists, replacing, told, version
+from jetstream_pipeline.storage.days import held, summary_of
+from jetstream_pipeline.storage.files import replacing, told, version
 from jetstream_pipeline.storage.hive import hour_folder
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -83,13 +84,14 @@ def build_report(stream: str, window: Window, data: DataDirectory) -> Report:
     """
     began = time.monotonic()
     events = data.lake.events_path(stream, window)
-    if not exists(events):
+    if not data.lake.has(stream, window):
         raise InvalidInput(f"the lake holds no whole window {stream} {window}; replay it first")
     folder = report_folder(data, stream, window)
-    figures = _standing(folder, read_summary(events).content)
+    figures = _standing(folder, summary_of(data.lake, stream, window).content)
     is_new = figures is None
     if figures is None:
-        figures, content = _counted(events, window)
+        with held(data, stream, [window]):
+            figures, content = _counted(events, window)
         _write(folder, stream, window, content, figures)
     return Report(folder, stream, window, figures, is_new, time.monotonic() - began)
 

@@ -15,7 +15,8 @@ _GIGABYTE = 1_000_000_000
 
 @dataclass(frozen=True)
 class Held:
-    """What there is of a window: its files in the order in which they go, and their bytes."""
+    """What there is of a window, or of a day that is one file: its files in the order in which they go, and their
+    bytes."""
 
     window: Window
     files: tuple[AnyPath, ...]
@@ -38,12 +39,17 @@ def horizon(held: Sequence[Held], limit: Limit, now: datetime) -> datetime | Non
     return min(max(starts), held[-1].window.start)
 
 
+def _is_before(one: Held, moment: datetime) -> bool:
+    """A day goes when all of it is due."""
+    return one.window.end <= moment
+
+
 def due(held: Sequence[Held], limit: Limit, now: datetime) -> Iterator[Due]:
     """What lies before the horizon, oldest first."""
     kept_from, by_age = horizon(held, limit, now), _by_age(limit, now)
     for one in held:
-        if kept_from and one.window.start < kept_from:
-            is_old = by_age and one.window.start < by_age
+        if kept_from and _is_before(one, kept_from):
+            is_old = by_age and _is_before(one, by_age)
             why = f"older than {limit.days} days" if is_old else f"beyond the newest {limit.gigabytes:g} GB"
             yield Due(one, why)
 

@@ -8,8 +8,10 @@ time. Segments of an archive are no windows, and are left alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.feeding.feed import Feed
@@ -19,14 +21,19 @@ from jetstream_pipeline.retention.backup import Backup
 from jetstream_pipeline.retention.plan import Held, due, horizon
 from jetstream_pipeline.retention.rules import Retention
 from jetstream_pipeline.storage import quarantine
-from jetstream_pipeline.storage.files import delete
+from jetstream_pipeline.storage.days import alone
+from jetstream_pipeline.storage.errors import WindowBusy
+from jetstream_pipeline.storage.files import Lock, delete, exists
+from jetstream_pipeline.storage.hive import is_of_an_hour
 from jetstream_pipeline.storage.horizon import Horizon, read_horizon, write_horizon
 from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.places import AnyPath
-from jetstream_pipeline.storage.staging import settling, staged
+from jetstream_pipeline.storage.settling import settling
+from jetstream_pipeline.storage.staging import at_window
 from jetstream_pipeline.storage.summary import read_summary
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.tables.definitions import TABLES as _TABLES
+from jetstream_pipeline.window import Window, hours
 
 TABLES = "tables"
 
@@ -85,16 +92,29 @@ class Pruning:
     def _deleted(self, what: str, one: Held, backup: Backup | None) -> str | None:
         """Why a window stays; None where it is gone."""
         try:
-            with staged(self.data, self.stream, one.window, "pruning") as files:
-                files.discard()
-                with settling(self.data, self.stream):
-                    kept = self._kept(what, one, backup)
-                    if kept is None:
-                        for path in one.files:
-                            delete(path)
-                    return kept
+            with self._alone(one.window) as lock, settling(self.data, self.stream):
+                kept = self._kept(what, one, backup)
+                if kept is None:
+                    for path in one.files:
+                        delete(path)
+                    if not one.window.is_hour:
+                        self._unmark(one.window)
+                lock.remove()
+                return kept
         except PipelineError as error:
             return str(error)
+
+    def _alone(self, window: Window) -> AbstractContextManager[Lock]:
+        if window.is_hour:
+            return at_window(self.data, self.stream, window)
+        day = window.start.date()
+        return alone(self.data, self.stream, day, WindowBusy(f"a run is at a window of {day}; wait for it to end"))
+
+    def _unmark(self, window: Window) -> None:
+        """A day of which nothing is left is none."""
+        lake, day = self.data.lake, window.start.date()
+        if not any(exists(lake.day_path(self.stream, name, day)) for name in (EVENTS, *(one.name for one in _TABLES))):
+            delete(lake.mark_path(self.stream, day))
 
     def _kept(self, what: str, one: Held, backup: Backup | None) -> str | None:
         """Why a window that is due is not to be deleted."""
@@ -104,9 +124,11 @@ class Pruning:
             return str(error)
 
     def _unfed(self, what: str, one: Held) -> str | None:
-        if what == EVENTS and self.data.lake.events_path(self.stream, one.window) in one.files:
-            for feed in self.feeds:
-                if not is_fed(self.stream, one.window, feed, self.data):
+        is_day = not one.window.is_hour
+        if what == EVENTS and (is_day or self.data.lake.events_path(self.stream, one.window) in one.files):
+            windows = hours(one.window.start, one.window.end)
+            for window, feed in product(windows, self.feeds):
+                if not is_fed(self.stream, window, feed, self.data):
                     return f"the queue {feed.queue} has not had all of it"
         return None
 
@@ -116,6 +138,8 @@ def _uncopied(one: Held, backup: Backup) -> str | None:
         if path.stem == quarantine.NAME:
             if quarantine.count(path):
                 return "messages of it are in quarantine, which no copy is asked for"
+        elif is_of_an_hour(path) and not one.window.is_hour:
+            continue  # What is left of an hour that the day's file holds.
         elif not _is_emptied(path) and (lack := backup.lacks(path)):
             return lack
     return None

@@ -222,15 +222,16 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path, busy: PipelineError | None = None) -> Iterator[Lock]:
+def locked(path: Path, busy: PipelineError | None = None, *, shared: bool = False) -> Iterator[Lock]:
     """Hold the lock on a file or folder, also against other processes; a dead process holds none.
 
-    Waits for it, or raises `busy` where another one has it.
+    Waits for it, or raises `busy` where another one has it. `shared`: with others who hold it so.
     """
     while True:
         with _opened(path) as descriptor:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(descriptor, kind | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
                 assert busy
                 raise busy from None

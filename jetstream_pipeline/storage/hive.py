@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.storage.places import AnyPath
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.window import Window, hours
 
 ANY_HOUR = "date=*/hour=*"
 """The pattern of every hour's folder."""
@@ -31,3 +31,9 @@ def hour_of(path: AnyPath) -> Window:
     """The hour of a file in such a folder; InvalidInput where that is none."""
     date, hour = path.parent.parent.name.removeprefix("date="), path.parent.name.removeprefix("hour=")
     return Window.from_key(f"{date}-{hour}:00")
+
+
+def hours_of(day: date) -> list[Window]:
+    """The windows of a day, UTC."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return list(hours(start, start + timedelta(days=1)))

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +24,11 @@ import pyarrow.compute as pc
 
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.storage.behind import Behind
+from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
-from jetstream_pipeline.storage.files import fsync_path, locked, make_directory, told
+from jetstream_pipeline.storage.files import Lock, fsync_path, locked, make_directory, told
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.leases import leased
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
 from jetstream_pipeline.storage.window_file import row_sizes
 from jetstream_pipeline.window import Window
@@ -46,6 +47,7 @@ _WITHOUT_RECORDS = pa.ipc.IpcReadOptions(
     included_fields=[number for number, name in enumerate(EVENT_SCHEMA.names) if name != "record"]
 )
 _STATE, _REJECTED = b"state", b"rejected"
+_HOUR = timedelta(hours=1)
 FORGOTTEN_SEC = 3 * 86_400
 """Longer than any host's look-back that we know: what such a run read cannot be gone on with."""
 
@@ -211,17 +213,31 @@ class StagedWindow:
 
 
 @contextmanager
+def at_window(data: DataDirectory, stream: str, window: Window) -> Iterator[Lock]:
+    """Be the only one who works on a window; WindowBusy where another process does."""
+    parent = data.staging / check_name(stream)
+    make_directory(parent)
+    busy = WindowBusy(f"another run is at {stream} {window}; wait for it to end")
+    with locked(parent / f"{_key(window)}.lock", busy) as lock:
+        yield lock
+
+
+def _key(window: Window) -> str:
+    return window.key.replace(":", "")
+
+
+@contextmanager
 def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "") -> Iterator[StagedWindow]:
     """Stage one window, with what a run that died has left of it; WindowBusy where another process is at it.
 
-    Runs of another `purpose` have a folder of their own, and no two are at a window at once.
+    Runs of another `purpose` have a folder of their own, and no two are at a window at once. Its day, and those of the
+    windows beside it, are hours meanwhile.
     What is staged stays until it is discarded, whatever happens.
     """
-    parent, name = data.staging / check_name(stream), window.key.replace(":", "")
-    folder = parent / (f"{name}-{purpose}" if purpose else name)
-    make_directory(parent)
-    busy = WindowBusy(f"another run is at {stream} {window}; wait for it to end")
-    with locked(parent / f"{name}.lock", busy) as lock:
+    name = f"{_key(window)}-{purpose}" if purpose else _key(window)
+    folder = data.staging / check_name(stream) / name
+    beside = (Window(window.start + shift, window.end + shift) for shift in (-_HOUR, _HOUR))
+    with at_window(data, stream, window) as lock, held(data, stream, (window, *beside)):
         make_directory(folder)
         with told(folder, "read"):
             files = StagedWindow(folder)
@@ -232,24 +248,6 @@ def staged(data: DataDirectory, stream: str, window: Window, purpose: str = "") 
         if files.is_done:
             _remove(folder)
             lock.remove()
-
-
-@contextmanager
-def settling(data: DataDirectory, stream: str) -> Iterator[None]:
-    """Only one window of a stream is put in its place at a time: neighbours settle who holds what lies between them.
-
-    Where the lake is in an object store, on whichever machine they are: then LeaseLost, at the end, where others did
-    not wait for this one.
-    """
-    root = data.lake.root
-    if not isinstance(root, Path):
-        with leased(root / "_leases" / f"{check_name(stream)}.json"):
-            yield
-        return
-    folder = data.staging / check_name(stream)
-    make_directory(folder)
-    with locked(folder / "settling.lock"):
-        yield
 
 
 def sweep(data: DataDirectory, stream: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -181,11 +182,24 @@ def read_segment_summary(path: AnyPath) -> SegmentSummary:
     return _read(path, SEGMENT_KEY, SegmentSummary, "a segment's file", "read the segment again")
 
 
+def parse_summary(text: str, path: AnyPath) -> WindowSummary:
+    """A summary as it was kept in the file of a day; Damaged where it is none."""
+    return _parsed(
+        {SUMMARY_KEY: text.encode()}, path, SUMMARY_KEY, WindowSummary, "a day's file", "put it back from a copy"
+    )
+
+
 def _read(path: AnyPath, key: bytes, kind: type[_Summary], what: str, remedy: str) -> _Summary:
     with reading(path) as file:
         metadata = file.metadata.metadata or {}
+    return _parsed(metadata, path, key, kind, what, f"delete it and {remedy}")
+
+
+def _parsed(
+    metadata: Mapping[bytes, bytes], path: AnyPath, key: bytes, kind: type[_Summary], what: str, remedy: str
+) -> _Summary:
     try:
         return kind.model_validate_json(metadata[key])
     except (KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise Damaged(f"{path} is not {what} ({reason}); delete it and {remedy}") from error
+        raise Damaged(f"{path} is not {what} ({reason}); {remedy}") from error

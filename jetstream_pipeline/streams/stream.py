@@ -31,12 +31,13 @@ from jetstream_pipeline.replay.verify import Report, verify_window
 from jetstream_pipeline.retention.prune import Pruned, Pruning
 from jetstream_pipeline.retention.rules import Retention
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.files import exists
+from jetstream_pipeline.storage.days import summary_of
 from jetstream_pipeline.storage.horizon import Horizon, read_horizon
 from jetstream_pipeline.storage.lake import ARCHIVE, EVENTS
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary, read_summary
+from jetstream_pipeline.storage.summary import SegmentSummary, WindowSummary
 from jetstream_pipeline.streams.did_file import read_dids
+from jetstream_pipeline.tables.compaction import Compacted, Compaction
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.window import Window
 
@@ -49,9 +50,10 @@ class Stream:
     """What a stream's windows hold, where they come from, and what is made of them.
 
     `collections`, `dids`, the DIDs of `dids_file` and of `handles` are the filter; empty means all. `hosts` are in the
-    order of fail-over. `start`: its first hour; None: see `first_hour`. `retention`: what of it is kept. `archive`:
-    whether the segments of a host's archive are read too, each as it is. `windows_per_run`: how many windows one run of
-    a backfill takes; None: whoever launches it chooses.
+    order of fail-over. `start`: its first hour; None: see `first_hour`. `retention`: what of it is kept.
+    `compact_after`: how old a day must be to become one file for each data set; None: it never does. `archive`: whether
+    the segments of a host's archive are read too, each as it is. `windows_per_run`: how many windows one run of a
+    backfill takes; None: whoever launches it chooses.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Stream:
     feeds: tuple[Feed, ...] = ()
     report: bool = True
     retention: Retention = field(default_factory=Retention)
+    compact_after: timedelta | None = None
     archive: bool = False
     windows_per_run: int | None = None
     owners: tuple[str, ...] = field(default=("team:jetstream",))
@@ -158,13 +161,17 @@ class Stream:
     def standing(self, window: Window) -> WindowSummary | None:
         """What the lake has of a window, where it is whole and can be read."""
         with suppress(PipelineError):
-            path = self.data.lake.events_path(self.name, window)
-            return read_summary(path) if exists(path) else None
+            return summary_of(self.data.lake, self.name, window) if self.data.lake.has(self.name, window) else None
         return None
 
     def prune(self, now: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
         """Delete what is beyond the stream's limits; see `Pruning.run`."""
         return Pruning(self.data, self.name, self.retention, self.feeds).run(now, dry_run=dry_run)
+
+    def compact(self, now: datetime) -> Iterator[Compacted]:
+        """Make one file for each data set of the days that are old enough; see `Compaction.run`."""
+        if self.compact_after is not None:
+            yield from Compaction(self.data, self.name).run((now - self.compact_after).date())
 
     def horizon(self) -> Horizon:
         """From where on the stream is kept."""

@@ -24,7 +24,7 @@ from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.tables.file import ROWS_AT_ONCE, write_rows, written_as
 from jetstream_pipeline.window import Window
 
-_DERIVED_FROM = "jetstream_derived_from"
+DERIVED_FROM = "jetstream_derived_from"
 """The Parquet key-value entry that says what a table's file follows from."""
 
 
@@ -83,7 +83,7 @@ def stale_tables(tables: Iterable[Table], stream: str, window: Window, lake: Lak
 def derived_from(target: AnyPath) -> str:
     """What a table's file was derived from; empty where it does not say. StorageError where it cannot be read."""
     with reading(target) as file:
-        return (file.metadata.metadata or {}).get(_DERIVED_FROM.encode(), b"").decode()
+        return (file.metadata.metadata or {}).get(DERIVED_FROM.encode(), b"").decode()
 
 
 def _is_current(table: Table, events: AnyPath, target: AnyPath) -> bool:
@@ -108,6 +108,6 @@ def _write(table: Table, events: AnyPath, target: Path) -> None:
         with connected(events) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
             rows = connection.sql(table.query, params=[glob_safe(shown(events))]).to_arrow_reader(ROWS_AT_ONCE)
-            write_rows(table, rows, target, {_DERIVED_FROM: _derivation(table, events)})
+            write_rows(table, rows, target, {DERIVED_FROM: _derivation(table, events)})
     except (duckdb.Error, pa.ArrowException) as error:
         raise StorageError(f"cannot derive {table.name} from {events}: {str(error).splitlines()[0]}") from error

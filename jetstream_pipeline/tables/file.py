@@ -33,21 +33,24 @@ def written_as(table: Table) -> str:
     return f"{_OPTIONS} {_ROW_GROUP_ROWS} {_ROW_GROUP_BYTES} {encodings}"
 
 
+def writing(table: Table) -> dict[str, Any]:
+    """What a `pyarrow.parquet.ParquetWriter` of a table's rows is told."""
+    encodings = {column.name: column.encoding for column in table.stored if column.encoding}
+    repeated = [_leaf(column.name, column.type) for column in table.stored if column.name not in encodings]
+    return {"use_dictionary": repeated, "column_encoding": encodings, **_OPTIONS}
+
+
+def _leaf(name: str, kind: str) -> str:
+    """The Parquet column of a table's."""
+    return f"{name}.list.element" if kind.endswith("[]") else name
+
+
 def write_rows(table: Table, batches: pa.RecordBatchReader, target: Path, metadata: Mapping[str, str]) -> None:
     """Write a table's rows in the order given, and what the file says of itself."""
-    encodings = {column.name: column.encoding for column in table.stored if column.encoding}
-    repeated = [path for field in batches.schema if field.name not in encodings for path in _leaves(field)]
-    with pq.ParquetWriter(
-        target, batches.schema, use_dictionary=repeated, column_encoding=encodings, **_OPTIONS
-    ) as writer:
+    with pq.ParquetWriter(target, batches.schema, **writing(table)) as writer:
         for group in _groups(batches):
             writer.write_table(group, row_group_size=_ROW_GROUP_ROWS)
         writer.add_key_value_metadata(metadata)
-
-
-def _leaves(field: pa.Field) -> list[str]:
-    """The Parquet columns of an Arrow column."""
-    return [f"{field.name}.list.element"] if pa.types.is_list(field.type) else [field.name]
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

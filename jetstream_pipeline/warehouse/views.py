@@ -6,24 +6,33 @@ empty view with the same columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jetstream_pipeline.sql import glob_safe, literal
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.files import exists, folders, holds
 from jetstream_pipeline.storage.hive import ANY_HOUR
-from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, INCOMPLETE, Lake
+from jetstream_pipeline.storage.lake import (
+    ANY_DAY,
+    ANY_MARK,
+    ANY_SEGMENT,
+    ARCHIVE,
+    DAYS,
+    EVENTS,
+    INCOMPLETE,
+    Lake,
+)
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.places import shown
 from jetstream_pipeline.storage.quarantine import FILES as QUARANTINE_FILES
 from jetstream_pipeline.storage.quarantine import QUARANTINE_DESCRIPTIONS, QUARANTINE_SCHEMA
-from jetstream_pipeline.storage.summary import SUMMARY_KEY
 from jetstream_pipeline.tables.columns import readable
 from jetstream_pipeline.tables.definitions import TABLES, Table
 from jetstream_pipeline.warehouse.current import ACCOUNTS, CURRENT, current_columns, current_query
+from jetstream_pipeline.warehouse.rows import Days, rows, summaries, summaries_with_days
 
-_HIVE = "hive_partitioning = true, hive_types = {'date': DATE, 'hour': INTEGER}"
+_NONE: Mapping[str, Days] = {}
 _BY_SEGMENT = "hive_partitioning = true, hive_types = {'segment': VARCHAR}"
 _FLAT = "hive_partitioning = false"
 _DUCKDB_TYPES = {
@@ -55,7 +64,9 @@ class _Held:
 
     data: DataDirectory
     datasets: dict[str, list[str]]
-    """Of each stream."""
+    """Of each stream, that windows have files of their own of."""
+    days: dict[str, list[str]]
+    """The same, that days have files of; where any of those count."""
 
     @property
     def lake(self) -> Lake:
@@ -64,7 +75,9 @@ class _Held:
 
 def views(data: DataDirectory) -> Iterator[View]:
     """Every view over what `data` holds now."""
-    held = _Held(data, {stream: data.lake.datasets(stream) for stream in data.lake.streams()})
+    lake = data.lake
+    datasets = {stream: lake.datasets(stream) for stream in lake.streams()}
+    held = _Held(data, datasets, {stream: lake.day_datasets(stream) for stream in datasets if lake.marks(stream)})
     described = {
         **FILE_DESCRIPTIONS,
         "time": "When the host witnessed the event.",
@@ -76,8 +89,8 @@ def views(data: DataDirectory) -> Iterator[View]:
         ("events", EVENTS, "Every event of every whole window."),
         ("incomplete_events", INCOMPLETE, "What hosts gave of the windows that are not whole."),
     ):
-        files = _files(held, folder, EVENTS)
-        yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files), described)
+        files, days = _files(held, folder, EVENTS), _day_files(held, folder)
+        yield View(name, text, _over_streams(_EVENT_COLUMNS, _EVENT_TYPES, files, days), described)
     yield View(
         "archived_events",
         "Every event of the archive's segments that were read each as it is; those of windows are in `events`.",
@@ -86,7 +99,8 @@ def views(data: DataDirectory) -> Iterator[View]:
         | {"stream": _PLACE["stream"], "segment": "The archive's segment, named as on its host."},
     )
     for table in TABLES:
-        query = _over_streams(_table_columns(table), _stored_types(table), _files(held, table.name, table.name))
+        files, days = _files(held, table.name, table.name), _day_files(held, table.name)
+        query = _over_streams(_table_columns(table), _stored_types(table), files, days)
         descriptions = {column.name: column.description for column in table.columns}
         yield View(table.name, table.description, query, descriptions | _PLACE)
         if table.name in CURRENT:
@@ -110,7 +124,7 @@ def views(data: DataDirectory) -> Iterator[View]:
             ", ".join(QUARANTINE_SCHEMA.names),
             _types(QUARANTINE_SCHEMA),
             _quarantine_files(data),
-            ", union_by_name = true",
+            options=", union_by_name = true",
         ),
         QUARANTINE_DESCRIPTIONS | _PLACE,
     )
@@ -159,15 +173,33 @@ def _quarantine_files(data: DataDirectory) -> dict[str, str]:
     return {folder.name: f"{glob_safe(shown(folder))}/{QUARANTINE_FILES}" for folder in streams}
 
 
-def _over_streams(columns: str, types: dict[str, str], files: dict[str, str], options: str = "") -> str:
+def _day_files(held: _Held, folder: str) -> dict[str, Days]:
+    """The pattern of a data set's files of days, for each stream that has any."""
+    return {
+        stream: Days(
+            f"{glob_safe(shown(held.lake.root / stream / folder))}/{ANY_DAY}/{folder}.parquet",
+            f"{glob_safe(shown(held.lake.root / stream / DAYS))}/{ANY_MARK}",
+        )
+        for stream, datasets in held.days.items()
+        if folder in datasets
+    }
+
+
+def _over_streams(
+    columns: str,
+    types: dict[str, str],
+    files: dict[str, str],
+    days: Mapping[str, Days] = _NONE,
+    options: str = "",
+) -> str:
     """`columns` of every stream's files, with the stream and the window; `types` are those of the files' columns."""
-    if not files:
+    streams = sorted({*files, *days})
+    if not streams:
         nothing = _no_rows(types | {"stream": "VARCHAR", "date": "DATE", "hour": "INTEGER"})
         return f"SELECT {columns}, stream, date, hour FROM ({nothing})"  # noqa: S608 - our names
     return "\nUNION ALL\n".join(
-        f"SELECT {columns}, {literal(stream)} AS stream, date, hour "  # noqa: S608 - our names and quoted paths
-        f"FROM read_parquet({literal(pattern)}, {_HIVE}{options})"
-        for stream, pattern in files.items()
+        rows(f"{columns}, {literal(stream)} AS stream, date, hour", files.get(stream), days.get(stream), options)
+        for stream in streams
     )
 
 
@@ -198,8 +230,10 @@ def _nothing(table: Table) -> str:
 
 def _scans(held: _Held, table: Table) -> dict[str, str]:
     """A table's rows as they may stand in a FROM, for each stream that has any."""
-    files = _files(held, table.name, table.name)
-    return {stream: f"read_parquet({literal(pattern)}, {_FLAT})" for stream, pattern in files.items()}
+    files, days = _files(held, table.name, table.name), _day_files(held, table.name)
+    flat = {stream: f"read_parquet({literal(pattern)}, {_FLAT})" for stream, pattern in files.items()}
+    columns = ", ".join(_stored_types(table))
+    return flat | {stream: f"({rows(columns, files.get(stream), some)})" for stream, some in days.items()}
 
 
 def _no_rows(types: dict[str, str]) -> str:
@@ -260,8 +294,8 @@ _WINDOW_COLUMNS: dict[str, tuple[str, str, str]] = {
     "finished_at": ("TIMESTAMPTZ", "$.finished_at", "When it ended."),
     "fingerprint": ("VARCHAR", "$.fingerprint", "Identity of the stream's filter; see `streams`."),
     "version": ("VARCHAR", "$.version", "The program's version."),
-    "file_size": ("BIGINT", "", "Bytes of the window's file."),
-    "file": ("VARCHAR", "", "The window's file."),
+    "file_size": ("BIGINT", "", "Bytes of the window's file; in a day's file, of the one that it had."),
+    "file": ("VARCHAR", "", "The window's file, or its day's."),
 }
 
 
@@ -272,11 +306,16 @@ def windows_columns() -> list[str]:
 
 def _windows(held: _Held) -> str:
     """A window that is both whole and incomplete shows as whole: it has just become so."""
-    whole, incomplete = (list(_files(held, folder, EVENTS).values()) for folder in (EVENTS, INCOMPLETE))
-    if not whole + incomplete:
+    whole, incomplete = (_files(held, folder, EVENTS) for folder in (EVENTS, INCOMPLETE))
+    days = _day_files(held, EVENTS)
+    plain = [pattern for stream, pattern in whole.items() if stream not in days]
+    listed = [summaries(patterns) for patterns in (plain,) if patterns]
+    listed += [summaries_with_days(whole.get(stream), some) for stream, some in days.items()]
+    ranked = [(0, part) for part in listed] + ([(1, summaries([*incomplete.values()]))] if incomplete else [])
+    if not ranked:
         return _no_rows({name: kind for name, (kind, _, _) in _WINDOW_COLUMNS.items()})
     said = ", ".join(_said(kind, path, name) for name, (kind, path, _) in _WINDOW_COLUMNS.items() if path)
-    parts = " UNION ALL ".join(_summaries(files, rank) for rank, files in enumerate((whole, incomplete)) if files)
+    parts = " UNION ALL ".join(f"SELECT {rank} AS rank, * FROM ({part})" for rank, part in ranked)  # noqa: S608
     return (
         f"SELECT {said}, file_size, file FROM ({parts})\n"  # noqa: S608 - our names and quoted paths
         "QUALIFY row_number() OVER (PARTITION BY stream, window_start ORDER BY rank) = 1\n"
@@ -310,12 +349,3 @@ def _said(kind: str, path: str, name: str) -> str:
     if kind.startswith(("MAP", "STRUCT")) or kind.endswith("[]"):
         return f"json_extract(summary, {literal(path)})::{kind} AS {name}"
     return f"json_extract_string(summary, {literal(path)})::{kind} AS {name}"
-
-
-def _summaries(patterns: Sequence[str], rank: int) -> str:
-    listed = f"[{', '.join(literal(pattern) for pattern in patterns)}]"
-    return (
-        f"SELECT {rank} AS rank, decode(value)::JSON AS summary, size::BIGINT AS file_size, file_name AS file "  # noqa: S608
-        f"FROM parquet_kv_metadata({listed}) JOIN read_blob({listed}) ON file_name = filename "
-        f"WHERE key = {literal(SUMMARY_KEY.decode())}::BLOB"
-    )

@@ -13,11 +13,14 @@ from jetstream_pipeline.feeding.feeding import feed_window
 from jetstream_pipeline.retention import prune
 from jetstream_pipeline.retention.prune import Pruned, Pruning
 from jetstream_pipeline.retention.rules import Limit, Retention
+from jetstream_pipeline.storage import days
+from jetstream_pipeline.storage.hive import hours_of
 from jetstream_pipeline.storage.horizon import read_horizon
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.staging import staged
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables.build import build_stale, build_table
+from jetstream_pipeline.tables.compaction import Compaction
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window
@@ -248,3 +251,51 @@ def test_in_an_object_store_it_is_the_same(remote_data: DataDirectory, object_st
     assert read_horizon(remote_data.lake.horizon_path("network")).events == OLD[2].start
     with pytest.raises(InvalidInput, match="is the lake itself"):
         run(remote_data, Retention(ONE_DAY, backed_up=object_store.url))
+
+
+DAY_START = HOUR.start.date() - 3 * DAY
+HOURS = hours_of(DAY_START)
+
+
+@pytest.fixture
+def compacted(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> DataDirectory:
+    """A day as one file, whose hours' files have not been removed yet, and a window of today."""
+    monkeypatch.setattr(days, "SEEN_SEC", 0.0)
+    for window in (*HOURS, HOUR):
+        store(data, [commit('{"text":"one"}')], window)
+    assert [one.kept for one in Compaction(data, "network").run(HOUR.start.date())] == [None]
+    return data
+
+
+def test_a_day_that_is_one_file_goes_when_all_of_it_is_due(compacted: DataDirectory) -> None:
+    last = HOURS[-1].end + DAY
+    early = Pruning(compacted, "network", Retention(ONE_DAY)).run(last - timedelta(minutes=1))
+    assert list(early) == []
+    (gone,) = Pruning(compacted, "network", Retention(ONE_DAY)).run(last)
+    assert (gone.window.start, gone.window.end, gone.kept) == (HOURS[0].start, HOURS[-1].end, None)
+    assert compacted.lake.whole("network") == {HOUR}
+    assert starts(compacted, "events") == keys(HOUR)
+    assert not compacted.lake.marked("network")
+
+
+def test_a_day_is_held_against_a_copy_of_it_or_of_its_hours(
+    compacted: DataDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy = tmp_path_factory.mktemp("backup") / "lake"
+    shutil.copytree(compacted.lake.root, copy)
+    folder = copy / "network" / "events" / f"date={DAY_START}"
+    limits = Retention(ONE_DAY, backed_up=str(copy))
+    whole = (folder / "events.parquet").read_bytes()
+    (folder / "events.parquet").write_bytes(whole[:-8] + b"0" * 9)
+    assert [one.kept is None for one in run(compacted, limits, dry_run=True)] == [False]
+    (folder / "events.parquet").unlink()
+    assert [one.kept for one in run(compacted, limits, dry_run=True)] == [None], "the hours are there"
+    (folder / "hour=07" / "events.parquet").unlink()
+    assert [one.kept is None for one in run(compacted, limits, dry_run=True)] == [False]
+    (folder / "events.parquet").write_bytes(whole)
+    assert [one.kept for one in run(compacted, limits)] == [None]
+
+
+def test_a_day_that_a_queue_has_not_had_stays(compacted: DataDirectory) -> None:
+    (one,) = run(compacted, Retention(ONE_DAY), Feed("work"))
+    assert one.kept == "the queue work has not had all of it"

@@ -17,7 +17,8 @@ from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
-from jetstream_pipeline.storage.staging import StagedWindow, settling, staged, sweep
+from jetstream_pipeline.storage.settling import settling
+from jetstream_pipeline.storage.staging import StagedWindow, staged, sweep
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.disks import empty, flip_first, flip_last, flip_middle, lengthen, truncate
 from jetstream_pipeline_tests.windows import HOUR, commit, store
