@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from jetstream_pipeline.cli.output import printable
+from jetstream_pipeline.cli.windows import catalogue_follows
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.tables.compaction import KEEP, Compacted, Compaction
@@ -35,16 +36,17 @@ def compact(stream: str, before: str | None, expand: bool, keep_minutes: int) ->
     known = data.lake.streams()
     if stream not in known:
         raise InvalidInput(f"there is no stream {stream} in {data.shown}; there: {', '.join(known) or 'none'}")
-    if settings.iceberg.get_secret_value() and not expand:
-        raise InvalidInput("the tables of JETSTREAM_ICEBERG know no files of days: windows stay as they are")
     until = (parse_time(before) if before else datetime.now(UTC)).date()
     compaction = Compaction(data, stream)
     if expand:
         for day in compaction.expand(until):
             click.echo(f"{stream}  {day}  windows again")
         refresh(data)
-        return
-    everything = True
+        sys.exit(0 if catalogue_follows(settings, data, stream) else 1)
+    # What its tables still show is not to be removed.
+    everything = catalogue_follows(settings, data, stream)
+    if not everything:
+        sys.exit(1)
     # Before windows' files of days are removed, the views look for days.
     refresh(data)
     for done in compaction.run(until, keep=timedelta(minutes=keep_minutes)):
@@ -52,6 +54,7 @@ def compact(stream: str, before: str | None, expand: bool, keep_minutes: int) ->
         click.echo(_told(done))
         everything = everything and done.kept is None
     refresh(data)
+    everything = catalogue_follows(settings, data, stream) and everything
     sys.exit(0 if everything else 1)
 
 

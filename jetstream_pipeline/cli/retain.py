@@ -14,6 +14,7 @@ import jetstream_pipeline
 from jetstream_pipeline.cli.output import printable
 from jetstream_pipeline.cli.windows import catalogue_follows
 from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.iceberg.following import leaving
 from jetstream_pipeline.retention.prune import Pruned, Pruning
 from jetstream_pipeline.retention.rules import Limit, Retention
 from jetstream_pipeline.settings import Settings
@@ -52,7 +53,8 @@ def retain(
     settings, now, everything = Settings.read(), datetime.now(UTC), True
     data = settings.data
     for pruning in _prunings(data, names, given):
-        for pruned in replace(pruning, feeds=() if unfed else pruning.feeds).run(now, dry_run=dry_run):
+        leave = leaving(settings.iceberg, data, pruning.stream)
+        for pruned in replace(pruning, feeds=() if unfed else pruning.feeds, leave=leave).run(now, dry_run=dry_run):
             click.echo(_as_json(pruned, dry_run) if as_json else _told(pruned, dry_run))
             everything = everything and pruned.kept is None
         if not dry_run:

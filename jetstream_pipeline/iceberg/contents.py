@@ -10,7 +10,7 @@ from pathlib import Path
 from jetstream_pipeline.storage import objects
 from jetstream_pipeline.storage.files import Version, version
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_of, is_of_an_hour
-from jetstream_pipeline.storage.lake import ANY_SEGMENT, ARCHIVE, EVENTS, Lake
+from jetstream_pipeline.storage.lake import ANY_DAY, ANY_SEGMENT, ARCHIVE, EVENTS, Lake, day_of
 from jetstream_pipeline.storage.places import AnyPath
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
@@ -21,8 +21,8 @@ DATASETS = (EVENTS, *(table.name for table in TABLES), ARCHIVE)
 
 @dataclass(frozen=True)
 class LakeFile:
-    """A file of a data set: what it is called (its hour, 2026-01-31-14, or its segment), where it is, which version of
-    it that is, and its bytes."""
+    """A file of a data set: what it is called (its hour, 2026-01-31-14, its day or its segment), where it is, which
+    version of it that is, and its bytes."""
 
     name: str
     path: AnyPath
@@ -37,9 +37,13 @@ def lake_files(lake: Lake, stream: str, dataset: str) -> Iterator[LakeFile]:
         for path, found, size in _listed(folder, f"{ANY_SEGMENT}/{EVENTS}.parquet"):
             yield LakeFile(path.parent.name.removeprefix("segment="), path, found, size)
         return
+    days = lake.marked(stream)
     for path, found, size in _listed(folder, f"{ANY_HOUR}/{dataset}.parquet"):
-        if is_of_an_hour(path):
-            yield LakeFile(window_name(hour_of(path)), path, found, size)
+        if is_of_an_hour(path) and (window := hour_of(path)).start.date() not in days:
+            yield LakeFile(window_name(window), path, found, size)
+    for path, found, size in _listed(folder, f"{ANY_DAY}/{dataset}.parquet") if days else ():
+        if (day := day_of(path.parent.name)) in days:
+            yield LakeFile(str(day), path, found, size)
 
 
 def window_name(window: Window) -> str:

@@ -3,7 +3,9 @@ to date. The lake is the truth: a catalogue that lags is told, and fails nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -11,6 +13,7 @@ from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.iceberg.contents import DATASETS
 from jetstream_pipeline.iceberg.sync import sync
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.storage.places import AnyPath
 
 
 def follow(
@@ -25,3 +28,16 @@ def follow(
     except PipelineError as error:
         return error
     return None
+
+
+def leaving(setting: SecretStr, data: DataDirectory, stream: str) -> Callable[[Sequence[AnyPath]], None] | None:
+    """What is to be told which files of the lake are about to be deleted, so that no table shows them any more; it
+    raises as `sync`. None where nobody need be told: on a disk, a table has links of its own."""
+    if isinstance(data.lake.root, Path) or not setting.get_secret_value():
+        return None
+    return partial(_leave, setting, data, stream)
+
+
+def _leave(setting: SecretStr, data: DataDirectory, stream: str, paths: Sequence[AnyPath]) -> None:
+    if paths:
+        sync(setting, data, stream, leaving=paths)

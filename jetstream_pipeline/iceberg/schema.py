@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from jetstream_pipeline.storage.days import HOUR
 from jetstream_pipeline.storage.event_layout import FILE_DESCRIPTIONS, FILE_SCHEMA
 from jetstream_pipeline.storage.lake import ARCHIVE, EVENTS
 from jetstream_pipeline.tables.definitions import TABLES
@@ -24,14 +25,24 @@ _DOC = b"doc"
 def columns(dataset: str) -> pa.Schema:
     """A data set's columns as the files have them from now on, with what they mean. Each may be null: an older file
     may not have it."""
-    if dataset in (EVENTS, ARCHIVE):
-        return pa.schema([_field(field.name, field.type, FILE_DESCRIPTIONS[field.name]) for field in FILE_SCHEMA])
+    if dataset == ARCHIVE:
+        return pa.schema(_of_events())
+    if dataset == EVENTS:
+        return pa.schema([*_of_events(), _OF_DAYS])
     table = next(table for table in TABLES if table.name == dataset)
-    return pa.schema([_field(column.name, _ARROW_TYPES[column.type], column.description) for column in table.stored])
+    stored = [_field(column.name, _ARROW_TYPES[column.type], column.description) for column in table.stored]
+    return pa.schema([*stored, _OF_DAYS])
+
+
+def _of_events() -> list[pa.Field]:
+    return [_field(field.name, field.type, FILE_DESCRIPTIONS[field.name]) for field in FILE_SCHEMA]
 
 
 def _field(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
     return pa.field(name, kind, metadata={_DOC: meaning.encode()})
+
+
+_OF_DAYS = _field(HOUR, pa.int32(), "The window's hour where its day is one file; null where the window is one.")
 
 
 def properties(dataset: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.orchestration.failures import told_to_dagster
 from jetstream_pipeline.orchestration.metadata import STREAM_TAG, figures
 from jetstream_pipeline.streams.stream import Stream
@@ -26,6 +27,8 @@ def compaction_definitions(stream: Stream) -> dg.Definitions:
     def compact(context: dg.OpExecutionContext) -> None:
         made: Counter[str] = Counter(days=0, files_before=0, bytes_before=0, bytes=0, days_kept=0)
         with told_to_dagster(context):
+            # What its tables still show is not to be removed.
+            _follow(stream)
             # Before windows' files of days are removed, the views look for days.
             refresh(stream.data)
             for done in stream.compact(datetime.now(UTC)):
@@ -37,6 +40,7 @@ def compaction_definitions(stream: Stream) -> dg.Definitions:
                 if made["days_kept"] <= _TOLD:
                     context.log.warning(f"{done.day} stays as it is: {done.kept}")
             refresh(stream.data)
+            _follow(stream)
         context.add_output_metadata(figures(made))
 
     @dg.job(
@@ -57,3 +61,8 @@ def compaction_definitions(stream: Stream) -> dg.Definitions:
         description="Once a day, makes days of windows that are old enough.",
     )
     return dg.Definitions(jobs=[job], schedules=[schedule])
+
+
+def _follow(stream: Stream) -> None:
+    if lag := follow(stream.settings.iceberg, stream.data, stream.name):
+        raise lag

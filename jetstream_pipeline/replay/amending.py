@@ -59,7 +59,7 @@ def amend(
         with told(folder, "write"):
             summary = write_window(written, insertions.merged(rows(path)), describe)
             with settling(data, stream):
-                if standing(data, stream, window) != found:
+                if standing(data, stream, window) != found or data.lake.is_of_a_day(stream, window):
                     raise Changed(f"{stream} {window} was replaced meanwhile; try again")
                 move(written, path)
     except pa.ArrowException as error:

@@ -17,6 +17,7 @@ from jetstream_pipeline.replay.edges import Section
 from jetstream_pipeline.replay.evidence import Evidence
 from jetstream_pipeline.replay.seams import Seams, neighbours
 from jetstream_pipeline.replay.streams import say_filter
+from jetstream_pipeline.storage.days import expand
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.event_layout import FILE_SCHEMA
 from jetstream_pipeline.storage.files import move, told, version
@@ -88,6 +89,8 @@ def _seal_whole(
     data, stream, window, lake = place.data, place.stream, place.window, place.data.lake
     messages = _write_messages(files)
     while True:
+        # On another machine, its day may have been made one file meanwhile.
+        expand(data, stream, window.start.date())
         seams = Seams.read(lake, stream, window, evidence.fingerprint, evidence.skew_us)
         if evidence.lacks_lead and seams.previous is not None:
             reason = "what its host witnessed just before the window is missing, so the seam to it cannot be shown"
@@ -101,7 +104,8 @@ def _seal_whole(
             summary = write_window(written, seams.settle(files.events()), describe)
         draft = None
         with settling(data, stream):
-            if tuple(map(version, neighbours(lake, stream, window))) != seams.versions:
+            are_others = tuple(map(version, neighbours(lake, stream, window))) != seams.versions
+            if are_others or lake.is_of_a_day(stream, window):
                 continue
             say_filter(data, stream, place.subscription, replace=place.replace)
             _put(messages, data.quarantine_path(stream, window), summary)

@@ -7,7 +7,7 @@ time. Segments of an archive are no windows, and are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,12 +55,14 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Pruning:
-    """One stream's limits, and what is asked before a window goes: `feeds` are the queues that must have had it."""
+    """One stream's limits, and what is asked before a window goes: `feeds` are the queues that must have had it.
+    `leave`: is told of all files that are about to go; where it fails, none does."""
 
     data: DataDirectory
     stream: str
     retention: Retention
     feeds: Sequence[Feed] = ()
+    leave: Callable[[Sequence[AnyPath]], None] | None = None
 
     def run(self, now: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
         """What is beyond the limits at `now`, oldest first; deleted as it is told, unless this is a `dry_run`.
@@ -70,12 +72,19 @@ class Pruning:
         """
         rules, backup = self.retention, self._backup()
         tables, events = held.tables(self.data, self.stream), held.events(self.data, self.stream)
+        beyond = [
+            (what, one)
+            for what, standing, limit in ((TABLES, tables, rules.tables), (EVENTS, events, rules.events))
+            for one in due(standing, limit, now)
+        ]
         if not dry_run:
             self._say(horizon(events, rules.events, now), horizon(tables, rules.tables, now))
-        for what, standing, limit in ((TABLES, tables, rules.tables), (EVENTS, events, rules.events)):
-            for one in due(standing, limit, now):
-                kept = self._kept(what, one.held, backup) if dry_run else self._deleted(what, one.held, backup)
-                yield Pruned(self.stream, one.held.window, what, one.held.bytes, one.why, kept)
+            if self.leave:
+                going = [one.held for what, one in beyond if self._kept(what, one.held, backup) is None]
+                self.leave([path for one in going for path in one.files])
+        for what, one in beyond:
+            kept = self._kept(what, one.held, backup) if dry_run else self._deleted(what, one.held, backup)
+            yield Pruned(self.stream, one.held.window, what, one.held.bytes, one.why, kept)
 
     def _backup(self) -> Backup | None:
         place = self.retention.backed_up

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -186,6 +187,7 @@ def _expand(data: DataDirectory, stream: str, day: date) -> bool:
             write_hours(lake.day_path(stream, name, day), targets)
         time.sleep(SEEN_SEC)
         delete(path)
-        for name in datasets:
+        # An object may be the data file of a catalogue's table, which a later compaction asks first.
+        for name in datasets if isinstance(lake.root, Path) else ():
             delete(lake.day_path(stream, name, day))
     return True

@@ -17,7 +17,7 @@ from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.feeding.feed import Feed
 from jetstream_pipeline.handles.cache import HandleCache
 from jetstream_pipeline.handles.resolve import HandleResolver
-from jetstream_pipeline.iceberg.following import follow
+from jetstream_pipeline.iceberg.following import follow, leaving
 from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries
 from jetstream_pipeline.jetstream.hosts import Host
@@ -166,7 +166,8 @@ class Stream:
 
     def prune(self, now: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
         """Delete what is beyond the stream's limits; see `Pruning.run`."""
-        return Pruning(self.data, self.name, self.retention, self.feeds).run(now, dry_run=dry_run)
+        leave = leaving(self.settings.iceberg, self.data, self.name)
+        return Pruning(self.data, self.name, self.retention, self.feeds, leave).run(now, dry_run=dry_run)
 
     def compact(self, now: datetime) -> Iterator[Compacted]:
         """Make one file for each data set of the days that are old enough; see `Compaction.run`."""

@@ -10,6 +10,7 @@ from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.storage.hive import hours_of
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline_tests.cli.commands import run
+from jetstream_pipeline_tests.iceberg.reading import table
 from jetstream_pipeline_tests.windows import HOUR, commit, store
 
 DAY = HOUR.start.date()
@@ -49,7 +50,10 @@ def test_a_stream_that_is_not_there_is_told(data: DataDirectory) -> None:
     assert "there is no stream nothing in" in str(run(data, "compact", "nothing").exception)
 
 
-def test_where_iceberg_tables_are_kept_windows_stay(data: DataDirectory) -> None:
-    told = run(data, "compact", "network", JETSTREAM_ICEBERG="sqlite")
-    assert "know no files of days" in str(told.exception)
-    assert not data.lake.marked("network")
+def test_an_iceberg_table_has_the_day_in_place_of_its_hours(data: DataDirectory) -> None:
+    assert run(data, "compact", "network", JETSTREAM_ICEBERG="sqlite").exit_code == 0
+    with table(data) as found:
+        assert len(list(found.scan().plan_files())) == 1 + len(data.lake.whole("network")) - 24
+    assert run(data, "compact", "network", "--expand", JETSTREAM_ICEBERG="sqlite").exit_code == 0
+    with table(data) as found:
+        assert len(list(found.scan().plan_files())) == len(data.lake.whole("network"))

@@ -25,8 +25,9 @@ def table(data: DataDirectory, name: str = "events", catalogue: SecretStr = SQLI
 
 
 def by_polars(found: Table, snapshot: int | None = None) -> pa.Table:
+    """But for the hour, which only the files of days have."""
     scan = pl.scan_iceberg(found, reader_override="native", snapshot_id=snapshot)
-    return ordered(scan.collect().to_arrow())
+    return ordered(scan.drop("hour", strict=False).collect().to_arrow())
 
 
 def by_duckdb(found: Table) -> pa.Table:
