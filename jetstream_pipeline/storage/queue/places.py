@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from jetstream_pipeline.errors import InvalidInput
@@ -12,21 +9,7 @@ from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.files.store import FileStore, names
-from jetstream_pipeline.storage.queue.store import Store
-
-Clock = Callable[[], datetime]
-
-
-class Place(ABC):
-    """Holds any number of queues. As text it says where it is, without a secret."""
-
-    @abstractmethod
-    def store(self, name: str, patience: float, clock: Clock | None = None) -> Store:
-        """One queue's, which need not be there. `patience`: seconds to wait for others; `clock`: instead of its own."""
-
-    @abstractmethod
-    def names(self, patience: float) -> list[str]:
-        """Of the queues that are there, in order."""
+from jetstream_pipeline.storage.queue.store import Clock, Place, Store
 
 
 def place(data_dir: Path | str | None = None) -> Place:

@@ -19,6 +19,7 @@ from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage.queue.items import QueueItem, QueueStats
 
 T = TypeVar("T")
+Clock = Callable[[], datetime]
 
 KEYS_REMEMBERED = 200_000
 KEYS_FORGOTTEN = 20_000
@@ -194,3 +195,15 @@ def item_of(row: tuple[Any, ...]) -> QueueItem:
 
 def in_utc(moment: datetime | None) -> Any:
     return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+class Place(ABC):
+    """Holds any number of queues. As text it says where it is, without a secret."""
+
+    @abstractmethod
+    def store(self, name: str, patience: float, clock: Clock | None = None) -> Store:
+        """One queue's, which need not be there. `patience`: seconds to wait for others; `clock`: instead of its own."""
+
+    @abstractmethod
+    def names(self, patience: float) -> list[str]:
+        """Of the queues that are there, in order."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-
 import psycopg
 
 from jetstream_pipeline.storage.queue.patience import Patience
-from jetstream_pipeline.storage.queue.places import Place
 from jetstream_pipeline.storage.queue.postgres import schema
 from jetstream_pipeline.storage.queue.postgres.address import Address
 from jetstream_pipeline.storage.queue.postgres.client import Client
 from jetstream_pipeline.storage.queue.postgres.store import PostgresStore
-from jetstream_pipeline.storage.queue.store import Store
+from jetstream_pipeline.storage.queue.store import Clock, Place, Store
 
 _ALL = 'SELECT name FROM queues ORDER BY name COLLATE "C"'
 
@@ -27,7 +23,7 @@ class Database(Place):
     def __str__(self) -> str:
         return str(self._address)
 
-    def store(self, name: str, patience: float, clock: Callable[[], datetime] | None = None) -> Store:
+    def store(self, name: str, patience: float, clock: Clock | None = None) -> Store:
         return PostgresStore(self._address, name, patience, clock)
 
     def names(self, patience: float) -> list[str]:
