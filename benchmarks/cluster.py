@@ -292,9 +292,10 @@ def busy_seconds() -> float:
 def differences(cluster: Cluster, network: Network, windows: Sequence[Window]) -> Iterator[str]:
     """Where lake, Dagster, views and catalogue are not what the network enumerates."""
     told = Counter(cluster.materialized())
-    for key, number in told.items():
-        if number > 1:
-            yield f"{key} was materialized {number} times"
+    # A run that fails after it has told of its window is done again, and finds the window there.
+    again, failed = told.total() - len(told), len(cluster.runs(dg.DagsterRunStatus.FAILURE))
+    if again > failed:
+        yield f"{again} windows were materialized again, and {failed} runs failed"
     lake, total = cluster.stream().data.lake, 0
     for window in windows:
         expected = [
