@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jetstream_pipeline.storage import objects
-from jetstream_pipeline.storage.files import Version, version
+from jetstream_pipeline.storage.files import Version, exists, version
 from jetstream_pipeline.storage.hive import ANY_HOUR, hour_of, is_of_an_hour
 from jetstream_pipeline.storage.lake import ANY_DAY, ANY_SEGMENT, ARCHIVE, EVENTS, Lake, day_of
 from jetstream_pipeline.storage.places import AnyPath
@@ -44,6 +44,15 @@ def lake_files(lake: Lake, stream: str, dataset: str) -> Iterator[LakeFile]:
     for path, found, size in _listed(folder, f"{ANY_DAY}/{dataset}.parquet") if days else ():
         if (day := day_of(path.parent.name)) in days:
             yield LakeFile(str(day), path, found, size)
+
+
+def is_hidden(lake: Lake, stream: str, path: AnyPath) -> bool:
+    """Whether a file does not count, should it stand: that of an hour whose day is one file, and the other way round.
+    Asked of the mark itself, not of a listing."""
+    if is_of_an_hour(path):
+        return exists(lake.mark_path(stream, hour_of(path).start.date()))
+    day = day_of(path.parent.name)
+    return day is not None and not exists(lake.mark_path(stream, day))
 
 
 def window_name(window: Window) -> str:

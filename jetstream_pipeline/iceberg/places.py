@@ -12,14 +12,14 @@ import hashlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.iceberg.contents import LakeFile
+from jetstream_pipeline.iceberg.contents import LakeFile, is_hidden
 from jetstream_pipeline.storage import objects
 from jetstream_pipeline.storage.files import Version, make_directory, told, version
 from jetstream_pipeline.storage.lake import Lake
@@ -79,7 +79,7 @@ def place_of(lake: Lake, stream: str, dataset: str) -> Place:
     root = lake.root
     if isinstance(root, Path):
         return DiskPlace(root.resolve() / _FOLDER / stream / dataset)
-    return StorePlace(root / _FOLDER / stream / dataset)
+    return StorePlace(root / _FOLDER / stream / dataset, lambda path: is_hidden(lake, stream, path))
 
 
 def reading(lake: Lake) -> dict[str, str]:
@@ -142,8 +142,10 @@ class DiskPlace(Place):
 
 
 class StorePlace(Place):
-    def __init__(self, folder: UPath) -> None:
+    def __init__(self, folder: UPath, is_hidden: Callable[[UPath], bool]) -> None:
+        """`is_hidden`: whether an object of the lake does not count, though it stands."""
         self._folder = folder
+        self._is_hidden = is_hidden
         self._data = folder / "data"
         self.location = str(folder)
 
@@ -168,8 +170,9 @@ class StorePlace(Place):
         )
 
     def _is_there(self, address: str) -> bool:
-        """Whether an object of the lake stands that was not listed: listings may be late."""
-        return not self._is_copy(address) and objects.info(self._at(address)) is not None
+        """Whether an object of the lake stands, and counts, that was not listed: listings may be late."""
+        path = self._at(address)
+        return not self._is_copy(address) and not self._is_hidden(path) and objects.info(path) is not None
 
     def _is_copy(self, address: str) -> bool:
         return address.startswith(f"{self._data}/")

@@ -75,3 +75,20 @@ def test_in_a_store_what_a_table_shows_is_let_go_before_it_is_deleted(
     assert number == 2
     assert shown(remote_data)[0] == 1
     assert list(remote_data.lake.whole("network")) == [NEXT]
+
+
+def test_in_a_store_what_does_not_count_leaves_the_table_though_it_stands(remote_data: DataDirectory) -> None:
+    put(remote_data)
+    sync(SQLITE, remote_data, "network")
+    _, times = shown(remote_data)
+    compaction = Compaction(remote_data, "network")
+    assert [done.kept for done in compaction.run(NEXT.start.date())] == [None]
+    (synced,) = sync(SQLITE, remote_data, "network", ["events"])
+    assert (synced.added, synced.removed) == (1, 24)
+    assert shown(remote_data) == (2, times)
+    list(compaction.run(NEXT.start.date(), keep=timedelta()))
+    assert shown(remote_data) == (2, times), "hours' files are gone now"
+    assert list(compaction.expand(NEXT.start.date())) == [DAY]
+    (synced,) = sync(SQLITE, remote_data, "network", ["events"])
+    assert (synced.added, synced.removed) == (24, 1)
+    assert shown(remote_data) == (25, times)
