@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage import days
@@ -143,21 +144,38 @@ class Compaction:
         marks = {mark.day: mark for mark in lake.marks(self.stream)}
         for name in lake.day_datasets(self.stream):
             for day in lake.day_files(self.stream, name):
+                own = lake.day_path(self.stream, name, day)
                 if day not in marks:
-                    self._delete(day, [lake.day_path(self.stream, name, day)])
+                    self._delete(day, [own], partial(self._is_of_hours, day))
                 elif time.time_ns() - marks[day].moment_ns >= keep / timedelta(microseconds=1) * 1000:
                     # Views read hours by a pattern, which is to match something.
                     hours = by_day[day][name] if day in by_day and newest.get(name) != day else []
-                    self._delete(day, [file.path for file in hours])
+                    self._delete(day, [file.path for file in hours], partial(self._counts, day, own))
         for day, mark in marks.items():
-            if not any(exists(lake.day_path(self.stream, name, day)) for name in lake.day_datasets(self.stream)):
-                self._delete(day, [mark.path])
+            if self._has_no_files(day):
+                self._delete(day, [mark.path], partial(self._has_no_files, day))
 
-    def _delete(self, day: date, paths: Sequence[AnyPath]) -> None:
+    def _counts(self, day: date, path: AnyPath) -> bool:
+        """Whether a day's file does."""
+        return exists(self.data.lake.mark_path(self.stream, day)) and exists(path)
+
+    def _is_of_hours(self, day: date) -> bool:
+        return not exists(self.data.lake.mark_path(self.stream, day))
+
+    def _has_no_files(self, day: date) -> bool:
+        lake = self.data.lake
+        return not any(exists(lake.day_path(self.stream, name, day)) for name in lake.day_datasets(self.stream))
+
+    def _delete(self, day: date, paths: Sequence[AnyPath], is_due: Callable[[], bool]) -> None:
+        """Unless somebody works on the day, or has made it another one since it was looked at, on any machine."""
+        if not paths:
+            return
         try:
-            with days.alone(self.data, self.stream, day, WindowBusy("at work")) as lock:
-                for path in paths:
-                    delete(path)
+            busy = WindowBusy("at work")
+            with days.alone(self.data, self.stream, day, busy) as lock, settling(self.data, self.stream):
+                if is_due():
+                    for path in paths:
+                        delete(path)
                 lock.remove()
         except WindowBusy:
             return

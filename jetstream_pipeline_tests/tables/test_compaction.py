@@ -21,6 +21,7 @@ from jetstream_pipeline.storage import days
 from jetstream_pipeline.storage.days import held, summary_of
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.hive import hours_of
+from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables import compaction
@@ -141,6 +142,41 @@ def test_hours_files_stay_for_queries_that_had_listed_them(data: DataDirectory) 
     assert seen(data) == before
     compact(data)
     assert len(files(data)) == 4
+    assert seen(data) == before
+
+
+def test_a_day_that_others_make_hours_while_files_are_removed_loses_none(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = seen(data)
+    compact(data, keep=timedelta(hours=1))
+    alone = days.alone
+
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(days, "alone", alone)
+        expand(data)
+        return alone(*given)
+
+    monkeypatch.setattr(days, "alone", late)
+    Compaction(data, "network")._sweep(NOW)
+    assert not data.lake.marked("network")
+    assert seen(data) == before
+
+
+def test_a_day_that_others_make_one_file_while_files_are_removed_keeps_it(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, marks = seen(data), Lake.marks
+
+    def early(lake: Lake, stream: str) -> Any:
+        found = marks(lake, stream)
+        monkeypatch.setattr(Lake, "marks", marks)
+        compact(data)
+        return found
+
+    monkeypatch.setattr(Lake, "marks", early)
+    Compaction(data, "network")._sweep(NOW)
+    assert data.lake.marked("network") == {DAY}
     assert seen(data) == before
 
 
