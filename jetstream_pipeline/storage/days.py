@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from jetstream_pipeline.errors import PipelineError
-from jetstream_pipeline.storage.errors import Damaged, WindowBusy
+from jetstream_pipeline.storage.errors import Damaged, StorageError, WindowBusy
 from jetstream_pipeline.storage.files import Lock, delete, exists, locked, make_directory, replacing, size
 from jetstream_pipeline.storage.hive import hours_of
 from jetstream_pipeline.storage.lake import Lake, check_name
@@ -119,6 +119,7 @@ def write_day(sources: Sequence[tuple[int, AnyPath]], target: AnyPath, writing: 
         first = 0
         for hour, path in sources:
             with reading(path) as file:
+                _check_columns(path, file.schema_arrow, schema)
                 count = file.num_row_groups
                 for number in range(count):
                     rows = file.read_row_group(number)
@@ -129,6 +130,14 @@ def write_day(sources: Sequence[tuple[int, AnyPath]], target: AnyPath, writing: 
             writer.add_key_value_metadata({f"{HOUR_KEY}{hour:02}": said.model_dump_json()})
             first += count
         writer.add_key_value_metadata({_WRITING_KEY: json.dumps(writing)})
+
+
+def _check_columns(path: AnyPath, found: pa.Schema, day: pa.Schema) -> None:
+    if (found.names, found.types) != (day.names[:-1], day.types[:-1]):
+        raise StorageError(
+            f"{path} has other columns than its day's first hour, as another version of this program wrote it; have "
+            "both of the same version, or leave the day as it is"
+        )
 
 
 def _with_hour(writing: Writing) -> dict[str, Any]:

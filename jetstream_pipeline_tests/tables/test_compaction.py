@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.hive import hours_of
 from jetstream_pipeline.storage.lake import Lake
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.storage.summary import WindowState
+from jetstream_pipeline.storage.summary import SUMMARY_KEY, WindowState
 from jetstream_pipeline.tables import compaction
 from jetstream_pipeline.tables.build import build_stale, build_table
 from jetstream_pipeline.tables.compaction import Compacted, Compaction
@@ -237,6 +238,19 @@ def test_a_day_that_lacks_a_window_stays(data: DataDirectory) -> None:
     data.lake.events_path("network", lacking).unlink()
     store(data, [], lacking, state=WindowState.TRUNCATED)
     assert compact(data) == []
+
+
+def test_a_day_whose_hours_have_other_columns_stays_and_keeps_no_other(data: DataDirectory) -> None:
+    for window in hours_of(NEXT)[1:] + hours_of(AFTER)[:1]:
+        replay(data, window)
+    path = data.lake.events_path("network", hours_of(DAY)[7])
+    rows, said = pq.ParquetFile(path).read(), pq.read_metadata(path).metadata
+    older = rows.drop_columns(["seq"])
+    pq.write_table(older.replace_schema_metadata({SUMMARY_KEY: said[SUMMARY_KEY]}), path)
+    odd, other = Compaction(data, "network").run(AFTER, keep=NOW)
+    assert odd.day == DAY
+    assert "other columns" in str(odd.kept)
+    assert (other.day, other.kept) == (NEXT, None)
 
 
 def test_a_table_that_is_begun_later_is_of_hours_then(data: DataDirectory) -> None:
