@@ -19,6 +19,7 @@ from jetstream_pipeline.handles.syntax import parse_handle
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import KINDS, Subscription
 from jetstream_pipeline.orchestration.reports import REPORT
+from jetstream_pipeline.retention.rules import MOST_DAYS
 from jetstream_pipeline.storage.lake import EVENTS, INCOMPLETE, check_name
 from jetstream_pipeline.streams.ad_hoc import PREFIX
 from jetstream_pipeline.tables.definitions import TABLES
@@ -112,5 +113,5 @@ Hour = Annotated[str, _checked(_check_hour)]
 Owner = Annotated[str, _checked(_check_owner)]
 WindowsPerRun = Annotated[int, Field(strict=True, ge=1, le=_MONTH_HOURS)]
 """Strict: to Python, though not to YAML, `true` is a number."""
-Days = Annotated[int, Field(strict=True, ge=1)]
+Days = Annotated[int, Field(strict=True, ge=1, le=MOST_DAYS)]
 Gigabytes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from jetstream_pipeline.errors import InvalidInput
 
+MOST_DAYS = 100_000
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -20,6 +22,8 @@ class Limit:
     def __post_init__(self) -> None:
         if self.days is not None and self.days < 1:
             raise InvalidInput(f"days: {self.days} keeps nothing; write 1 or more")
+        if self.days is not None and self.days > MOST_DAYS:
+            raise InvalidInput(f"days: {self.days} is longer than any data is kept; write {MOST_DAYS} or fewer")
         if self.gigabytes is not None and not self.gigabytes > 0:
             raise InvalidInput(f"gigabytes: {self.gigabytes:g} keeps nothing; write more than 0")
 

@@ -57,6 +57,11 @@ def test_a_limit_that_keeps_nothing_is_none(limit: dict[str, float]) -> None:
         Limit(**limit)  # type: ignore[arg-type]
 
 
+def test_a_limit_of_more_days_than_there_are_is_none() -> None:
+    with pytest.raises(InvalidInput, match="write 100000 or fewer"):
+        Limit(days=1_000_000)
+
+
 def test_a_retention_without_limits_is_none() -> None:
     assert not Retention(backed_up="/mnt")
     assert Retention(tables=Limit(days=1))
