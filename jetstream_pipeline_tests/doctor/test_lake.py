@@ -14,6 +14,7 @@ from jetstream_pipeline.doctor.staging import examine_staging
 from jetstream_pipeline.doctor.tables import examine_tables
 from jetstream_pipeline.doctor.versions import examine_versions
 from jetstream_pipeline.doctor.windows import examine_windows
+from jetstream_pipeline.storage.horizon import Horizon, write_horizon
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.staging import staged
@@ -96,6 +97,17 @@ def test_tables_that_are_stale_or_lacking_are_told_by_name(data: DataDirectory) 
     assert severity is Severity.OK
     store(data, [commit('{"text":"second"}')], window)
     assert any("network/posts is stale" in text for _, text in found(examine_tables, case(data)))
+
+
+def test_tables_that_limits_have_deleted_are_not_lacking(data: DataDirectory) -> None:
+    for number in (0, 1):
+        store(data, [commit('{"text":"first"}')], hours_before(number))
+    for table in TABLES:
+        build_table(table, "network", hours_before(0), data.lake)
+    assert found(examine_tables, case(data))[0][0] is Severity.WARNING
+    write_horizon(data.lake.horizon_path("network"), Horizon(tables=hours_before(0).start))
+    ((severity, _),) = found(examine_tables, case(data))
+    assert severity is Severity.OK
 
 
 def test_a_stream_without_tables_wants_none(data: DataDirectory) -> None:
