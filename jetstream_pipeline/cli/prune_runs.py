@@ -59,7 +59,12 @@ def _instance() -> dg.DagsterInstance:
     home = os.environ.get("DAGSTER_HOME", "")
     if not home or not Path(home, "dagster.yaml").is_file():
         raise InvalidInput(f"DAGSTER_HOME={home}: set it to the folder of dagster.yaml, as data/dagster")
-    return dg.DagsterInstance.from_config(str(Path(home).resolve()))
+    try:
+        return dg.DagsterInstance.from_config(str(Path(home).resolve()))
+    # A storage that is away, or a setting that is wrong: errors of no family.
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InvalidInput(f"what Dagster keeps in DAGSTER_HOME={home} cannot be opened: {reason}") from error
 
 
 def _vacuum(path: Path) -> str:

@@ -39,6 +39,8 @@ EXAMINATIONS: Mapping[str, Examination] = {
 }
 """By what they look at, in the order in which they are told."""
 
+_REASON_CHARS = 300
+
 
 @dataclass
 class _Looking:
@@ -61,6 +63,10 @@ class _Looking:
             self.found.append(problem(str(error)))
         except OSError as error:
             self.found.append(problem(f"the system refuses: {error}; mend that and ask again"))
+        # Dagster's storages, and what they stand on, raise errors of no family: what could not be looked at is no ok.
+        except Exception as error:
+            why = f"{type(error).__name__}: {' '.join(str(error.__cause__ or error).split())[:_REASON_CHARS]}"
+            self.found.append(problem(f"could not be looked at ({why}); mend that and ask again"))
 
 
 def examine(case: Case, examinations: Mapping[str, Examination] = EXAMINATIONS) -> Iterator[tuple[str, list[Finding]]]:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
+from jetstream_pipeline.doctor.examine import examine
 from jetstream_pipeline.doctor.finding import Severity
 from jetstream_pipeline.orchestration.health import examine_dagster
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -80,3 +81,14 @@ def test_a_silent_daemon_and_failed_runs_are_told(data: DataDirectory, home: Pat
         for kind in instance.get_required_daemon_types():
             instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp(), kind, "a", []))
     assert look(data, home)[1] == (Severity.OK, "Dagster's daemon lives")
+
+
+def test_what_cannot_be_looked_at_is_a_problem(
+    data: DataDirectory, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (home / "dagster.yaml").write_text("storage: {sqlite: {base_dir: {env: THERE_IS_NO_SUCH_VARIABLE}}}")
+    ((_, findings),) = examine(case(data, environment={"DAGSTER_HOME": str(home)}), {"dagster": examine_dagster})
+    assert findings[-1].severity is Severity.PROBLEM
+    assert "could not be looked at" in findings[-1].text
+    assert "THERE_IS_NO_SUCH_VARIABLE" in findings[-1].text
+    assert "Traceback" not in capfd.readouterr().err
