@@ -15,7 +15,7 @@ from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage import days
 from jetstream_pipeline.storage.errors import WindowBusy
 from jetstream_pipeline.storage.event_layout import WRITING
-from jetstream_pipeline.storage.files import Found, Version, delete, exists, size, version
+from jetstream_pipeline.storage.files import Found, Version, delete, exists, holds, size, version
 from jetstream_pipeline.storage.hive import hour_of
 from jetstream_pipeline.storage.lake import EVENTS
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -109,7 +109,7 @@ class Compaction:
                 time.sleep(days.SEEN_SEC)
             for day, hours, found in written:
                 try:
-                    yield self._told(day, hours, self._marked(day, found))
+                    yield self._told(day, hours, self._marked(day, hours, found))
                 except PipelineError as error:
                     yield self._told(day, hours, str(error))
 
@@ -123,9 +123,15 @@ class Compaction:
             days.write_day(sources, self.data.lake.day_path(self.stream, name, day), options)
         return found
 
-    def _marked(self, day: date, found: Mapping[AnyPath, Version | None]) -> str | None:
-        """Why a day's files do not count; None where they do from now on."""
+    def _marked(self, day: date, hours: Hours, found: Mapping[AnyPath, Version | None]) -> str | None:
+        """Why a day's files do not count; None where they do from now on. Other machines do not see who holds a day."""
+        lake = self.data.lake
         with settling(self.data, self.stream):
+            if not all(exists(lake.day_path(self.stream, name, day)) for name in hours):
+                return "its file was removed meanwhile"
+            others = [table.name for table in TABLES if table.name not in hours]
+            if any(holds(lake.root / self.stream / name / f"date={day}", f"hour=*/{name}.parquet") for name in others):
+                return "a table of it was begun meanwhile"
             if any(version(path) != seen for path, seen in found.items()):
                 return "one of its windows was replaced meanwhile"
             days.mark(self.data.lake, self.stream, day)

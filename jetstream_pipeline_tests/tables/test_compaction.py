@@ -181,6 +181,26 @@ def test_a_day_that_others_make_one_file_while_files_are_removed_keeps_it(
     assert seen(data) == before
 
 
+@pytest.mark.parametrize("what", ["removes its file", "begins a table"])
+def test_a_day_that_another_machine_is_at_stays_as_it_is(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    shutil.rmtree(data.lake.root / "network" / "posts")
+    write = days.write_day
+
+    def meanwhile(*given: Any) -> None:
+        write(*given)
+        if what == "begins a table":
+            build_table(POSTS, "network", hours_of(DAY)[1], data.lake)
+        else:
+            data.lake.day_path("network", "events", DAY).unlink()
+
+    monkeypatch.setattr(days, "write_day", meanwhile)
+    (done,) = compact(data)
+    assert "meanwhile" in str(done.kept)
+    assert not data.lake.marked("network")
+
+
 def test_what_a_window_says_of_itself_is_known_wherever_it_is(data: DataDirectory) -> None:
     window = hours_of(DAY)[5]
     before = summary_of(data.lake, "network", window)
