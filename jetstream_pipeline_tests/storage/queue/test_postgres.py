@@ -67,6 +67,18 @@ def test_a_connection_that_is_ended_is_made_again(queue: Queue) -> None:
         assert len(queue.claim(1)) == 1
 
 
+def test_who_waited_in_vain_to_begin_can_begin_later(queue: Queue, database: str) -> None:
+    import psycopg
+
+    execute("INSERT INTO jetstream_queues.receipts VALUES (gen_random_uuid(), 0, now() - interval '8 days')")
+    late = Queue("work", patience=0.2)
+    with psycopg.connect(database) as sweeping:
+        sweeping.execute("DELETE FROM jetstream_queues.receipts WHERE at < now() - interval '7 days'")
+        with pytest.raises(QueueBusy):
+            late.add({"n": 1})
+    assert late.add({"n": 1}) == 1
+
+
 class Broken:
     """Stands between a queue and its server. The next commit is answered to nobody: it arrives, or does not."""
 

@@ -123,10 +123,10 @@ class PostgresStore(Store):
                 time.sleep(min(_NAP_SEC * random.uniform(0.5, 1.0), patience.left))
 
     def _attempt(self, connection: Connection, work: Callable[[Connection], T], patience: Patience, noted: bool) -> T:
-        if noted:
-            self._enrol(connection)
-            self._number += 1
         try:
+            if noted:
+                self._enrol(connection)
+                self._number += 1
             result = work(connection)
         except BaseException:
             with suppress(psycopg.Error):
