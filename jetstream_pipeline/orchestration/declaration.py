@@ -208,8 +208,6 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
         self._check_filter(settings, collections, file)
         self._check_uses(collections)
         self._check_retention()
-        if self.compact and settings.iceberg.get_secret_value():
-            raise WrongDeclaration("compact", "the tables of JETSTREAM_ICEBERG know no files of days; leave it out")
         with _told_of("queues"):
             feeds = tuple(queue.feed() for queue in self.queues)
         return Stream(

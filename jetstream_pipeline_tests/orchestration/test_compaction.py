@@ -22,6 +22,11 @@ def test_a_stream_that_does_not_say_so_has_no_such_job(data: DataDirectory) -> N
     assert "network_compaction" not in names
 
 
+def test_a_stream_with_tables_in_iceberg_may_say_so(data: DataDirectory) -> None:
+    stream = declared(data, compact={"after_days": 2}, iceberg="sqlite")
+    assert stream.compact_after == timedelta(days=2)
+
+
 def test_the_daily_job_makes_days_of_what_is_old_enough(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(days, "SEEN_SEC", 0.0)
     for window in (*hours_of(OLD), *hours_of(YOUNG), hours_ago(2)):
