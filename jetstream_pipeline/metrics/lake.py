@@ -7,13 +7,15 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jetstream_pipeline.metrics.kept import Kept
+from jetstream_pipeline.storage.days import read_hours
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import folders, found
 from jetstream_pipeline.storage.hive import hour_of
+from jetstream_pipeline.storage.lake import EVENTS, day_of
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.left_over import staged_folders
 from jetstream_pipeline.storage.places import AnyPath
@@ -21,10 +23,12 @@ from jetstream_pipeline.storage.quarantine import FILES
 from jetstream_pipeline.storage.quarantine import count as messages_in
 from jetstream_pipeline.storage.queue.items import QueueStats
 from jetstream_pipeline.storage.queue.queue import Queue, queues
-from jetstream_pipeline.storage.summary import WindowState, read_summary
+from jetstream_pipeline.storage.summary import SUMMARY_KEY, WindowState, WindowSummary, parse_summary, read_summary
 from jetstream_pipeline.streams.lacking import lacking
 from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.window import Window
 
+_HOUR = timedelta(hours=1)
 _PATIENCE_SEC = 0.5
 """A scrape does not wait long for whoever holds a queue."""
 
@@ -41,8 +45,17 @@ class WindowFigures:
 
     @classmethod
     def of(cls, path: AnyPath) -> WindowFigures:
-        said = read_summary(path)
-        return cls(said.state, said.events, said.seconds, said.quarantined, said.end)
+        return cls.said(read_summary(path))
+
+    @classmethod
+    def of_day(cls, path: AnyPath) -> list[WindowFigures]:
+        """Of each of a day's windows, where those are one file."""
+        hours = read_hours(path).values()
+        return [cls.said(parse_summary(hour.metadata.get(SUMMARY_KEY.decode(), ""), path)) for hour in hours]
+
+    @classmethod
+    def said(cls, summary: WindowSummary) -> WindowFigures:
+        return cls(summary.state, summary.events, summary.seconds, summary.quarantined, summary.end)
 
 
 @dataclass
@@ -78,6 +91,7 @@ class LakeReadings:
         """`streams`: the declared ones, of which it is known which windows are to be there."""
         self._data = data
         self._streams = {stream.name: stream for stream in streams}
+        self._days: dict[str, Kept[list[WindowFigures]]] = {}
         self._whole: dict[str, Kept[WindowFigures]] = {}
         self._incomplete: dict[str, Kept[WindowFigures]] = {}
         self._quarantine: dict[str, Kept[int]] = {}
@@ -98,7 +112,17 @@ class LakeReadings:
     def _stream(self, name: str) -> StreamFigures:
         figures, lake = StreamFigures(), self._data.lake
         whole = set()
-        for file, window in self._whole.setdefault(name, Kept(WindowFigures.of)).of(lake.listed(name)):
+        marked = lake.marked(name)
+        days = (file for file in lake.listed_days(name, EVENTS) if day_of(file.path.parent.name) in marked)
+        for file, windows in self._days.setdefault(name, Kept(WindowFigures.of_day)).of(days if marked else ()):
+            figures.unreadable += windows is None
+            figures.bytes += file.size if windows else 0
+            for window in windows or ():
+                whole.add(Window.hour(window.end - _HOUR))
+                figures.windows[window.state] += 1
+                figures.events += window.events
+        hours = (file for file in lake.listed(name) if hour_of(file.path).start.date() not in marked)
+        for file, window in self._whole.setdefault(name, Kept(WindowFigures.of)).of(hours):
             whole.add(hour_of(file.path))
             if window is None:
                 figures.unreadable += 1

@@ -16,11 +16,14 @@ from jetstream_pipeline.metrics.kept import Kept
 from jetstream_pipeline.metrics.lake import LakeReadings
 from jetstream_pipeline.metrics.serving import serving
 from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.storage import days
 from jetstream_pipeline.storage.files import found
+from jetstream_pipeline.storage.hive import hours_of
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import Queue
 from jetstream_pipeline.storage.summary import WindowState, read_summary
 from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.tables.compaction import Compaction
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.metrics.scraping import samples, scrape
 from jetstream_pipeline_tests.quality.summaries import put, summary
@@ -174,3 +177,19 @@ def test_a_lake_in_an_object_store_is_read_alike(remote_data: DataDirectory) -> 
     figures = snapshot.streams["network"]
     assert (figures.events, figures.windows[WindowState.COMPLETE], snapshot.quarantined) == (1, 1, {"network": 1})
     assert figures.bytes == figures.newest_bytes > 1000
+
+
+def test_windows_whose_day_is_one_file_are_counted(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(days, "SEEN_SEC", 0.0)
+    day = Window.from_key("2026-07-01-00:00").start.date()
+    newest = Window.from_key("2026-07-02-00:00")
+    for number, window in enumerate((*hours_of(day), newest)):
+        store(data, [commit('{"text":"one"}', number=number)], window)
+    readings = LakeReadings(data)
+    for keep in (timedelta(hours=1), timedelta()):
+        list(Compaction(data, "network").run(newest.start.date(), keep=keep))
+        figures = readings.read().streams["network"]
+        assert dict(figures.windows) == {WindowState.COMPLETE: 25}
+        assert figures.events == 25
+        assert figures.newest
+        assert figures.newest.end == newest.end
