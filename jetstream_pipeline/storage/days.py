@@ -198,5 +198,7 @@ def _expand(data: DataDirectory, stream: str, day: date) -> bool:
         delete(path)
         # An object may be the data file of a catalogue's table, which a later compaction asks first.
         for name in datasets if isinstance(lake.root, Path) else ():
-            delete(lake.day_path(stream, name, day))
+            # Views read days by a pattern, which is to match something: the last one is left to who renews the views.
+            if lake.day_files(stream, name) != [day]:
+                delete(lake.day_path(stream, name, day))
     return True

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.storage import days
@@ -71,10 +72,12 @@ class Compaction:
         return [day for day, _ in self._due(before)]
 
     def expand(self, before: date) -> Iterator[date]:
-        """Make the days before `before` hours again."""
+        """Make the days before `before` hours again. Views that were made before want renewing then."""
         for day in sorted(self.data.lake.marked(self.stream)):
             if day < before and days.expand(self.data, self.stream, day):
                 yield day
+        if isinstance(self.data.lake.root, Path):
+            self._sweep(KEEP)
 
     def _due(self, before: date) -> list[tuple[date, Hours]]:
         by_day = self._by_day()

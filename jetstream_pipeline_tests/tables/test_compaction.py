@@ -38,6 +38,8 @@ from jetstream_pipeline_tests.windows import HOUR, commit, store
 DAY = HOUR.start.date()
 NEXT = DAY + timedelta(days=1)
 AFTER = NEXT + timedelta(days=1)
+EVENTS_IN_ALL = sum(hour % 3 for hour in range(24))
+"""Of the day, and of the next one's first hour, which has none."""
 (POSTS,) = [table for table in TABLES if table.name == "posts"]
 NOW = timedelta()
 QUERIES = (
@@ -134,6 +136,15 @@ def test_expanded_it_is_what_it_was_byte_for_byte(data: DataDirectory) -> None:
     expand(data)
     assert files(data) == before
     assert not data.lake.marked("network")
+
+
+def test_views_as_they_were_show_a_day_that_is_hours_again(data: DataDirectory) -> None:
+    compact(data)
+    refresh(data)
+    with held(data, "network", hours_of(DAY)[5:6]):
+        assert not data.lake.marked("network")
+        with duckdb.connect(data.warehouse, read_only=True) as connection:
+            assert connection.execute("SELECT count(*) FROM events").fetchall() == [(EVENTS_IN_ALL,)]
 
 
 def test_hours_files_stay_for_queries_that_had_listed_them(data: DataDirectory) -> None:
