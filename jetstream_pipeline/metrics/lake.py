@@ -117,10 +117,10 @@ class LakeReadings:
         for file, windows in self._days.setdefault(name, Kept(WindowFigures.of_day)).of(days if marked else ()):
             figures.unreadable += windows is None
             figures.bytes += file.size if windows else 0
-            for window in windows or ():
-                whole.add(Window.hour(window.end - _HOUR))
-                figures.windows[window.state] += 1
-                figures.events += window.events
+            for one in windows or ():
+                whole.add(Window.hour(one.end - _HOUR))
+                figures.windows[one.state] += 1
+                figures.events += one.events
         hours = (file for file in lake.listed(name) if hour_of(file.path).start.date() not in marked)
         for file, window in self._whole.setdefault(name, Kept(WindowFigures.of)).of(hours):
             whole.add(hour_of(file.path))
