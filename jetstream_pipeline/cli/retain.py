@@ -74,7 +74,7 @@ def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> 
     known, found = data.lake.streams(), []
     for name in names:
         if name not in known:
-            raise InvalidInput(f"there is no stream {name} in {data.root}; there: {', '.join(known) or 'none'}")
+            raise InvalidInput(f"there is no stream {name} in {data.shown}; there: {', '.join(known) or 'none'}")
         stream = declared.get(name)
         said = _limits(given, stream.retention if stream else Retention())
         if not said:

@@ -75,6 +75,9 @@ def _referred(table: Table) -> Iterator[str]:
     """The address of every file that a snapshot of the table, or its history, refers to."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
+    # What other engines have counted of it.
+    yield from (file.statistics_path for file in table.metadata.statistics)
+    yield from (file.statistics_path for file in table.metadata.partition_statistics)
     seen = set()
     for snapshot in table.snapshots():
         yield snapshot.manifest_list

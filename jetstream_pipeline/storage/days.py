@@ -39,6 +39,7 @@ HOUR = "hour"
 HOUR_KEY = "jetstream_hour:"
 """What the Parquet key-value entries begin with that hold what an hour's file was: one for each, as JSON."""
 _WRITING_KEY = b"jetstream_writing"
+_REMEDY = "put it back from a copy, or delete it and its mark, and replay its hours"
 SEEN_SEC = 5.0
 """A query lists files when it begins, and looks which days count right after that: in so long at most."""
 _OURS = (HOUR_KEY.encode(), _WRITING_KEY, b"ARROW:schema")
@@ -62,11 +63,11 @@ class Hour(BaseModel):
 
 def read_hours(path: AnyPath) -> dict[int, Hour]:
     """What a day's file says of its hours; Damaged where it is none, StorageError where it cannot be read."""
-    with reading(path) as file:
+    with reading(path, _REMEDY) as file:
         metadata = file.metadata.metadata or {}
     entries = {key.decode(): value for key, value in metadata.items() if key.startswith(HOUR_KEY.encode())}
     if not entries:
-        raise Damaged(f"{path} is not a day's file; put it back from a copy")
+        raise Damaged(f"{path} is not a day's file; {_REMEDY}")
     return {int(key.removeprefix(HOUR_KEY)): Hour.model_validate_json(text) for key, text in sorted(entries.items())}
 
 
@@ -90,6 +91,10 @@ def held(data: DataDirectory, stream: str, windows: Iterable[Window]) -> Iterato
             if exists(data.lake.mark_path(stream, day)):
                 _expand(data, stream, day)
         yield
+        # On another machine they may have been made one file meanwhile: what stands of an hour is newer than the day.
+        for day in days if not isinstance(data.lake.root, Path) else ():
+            if exists(data.lake.mark_path(stream, day)):
+                _expand(data, stream, day)
     for day in days:
         with suppress(WindowBusy), alone(data, stream, day, WindowBusy("others hold it")) as lock:
             lock.remove()
@@ -158,7 +163,7 @@ def _metadata(file: pq.ParquetFile) -> dict[str, str]:
 def write_hours(day: AnyPath, targets: Mapping[int, AnyPath]) -> None:
     """Write hours' files from a day's, as they were; those that stand already stay."""
     said = read_hours(day)
-    with reading(day) as file:
+    with reading(day, _REMEDY) as file:
         writing = json.loads((file.metadata.metadata or {})[_WRITING_KEY])
         schema = file.schema_arrow.remove_metadata()
         schema = schema.remove(schema.get_field_index(HOUR))

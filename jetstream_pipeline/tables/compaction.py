@@ -62,10 +62,15 @@ class Compaction:
         The stream's newest day stays as it is, and a day that somebody works on, until the next time. Hours' files of
         days that were made longer ago than `keep` are removed. A day that fails keeps none of the others.
         """
+        # In a store, tables in a catalogue may show what is made days now until they are told of it.
+        is_store = not isinstance(self.data.lake.root, Path)
+        if is_store:
+            self._sweep(keep)
         due = self._due(before)
         for start in range(0, len(due), _AT_ONCE):
             yield from self._compact(due[start : start + _AT_ONCE])
-        self._sweep(keep)
+        if not is_store:
+            self._sweep(keep)
 
     def due(self, before: date) -> list[date]:
         """The days that `run` would make."""

@@ -421,6 +421,7 @@ def test_in_an_object_store_it_is_the_same(
     root = remote_data.lake.root
     root.fs.put(f"{filled.lake.root}/network/events", f"{root.path}/network/events", recursive=True)
     assert [done.kept for done in compact(remote_data)] == [None]
+    assert compact(remote_data) == []
     keys = [key for key in object_store.keys("lake/network/events") if f"{DAY}" in key]
     assert keys == [f"lake/network/events/date={DAY}/events.parquet"]
     assert len(remote_data.lake.whole("network")) == 25
