@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import jetstream_pipeline
+from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.cli.output import printable
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.examine import EXAMINATIONS, Examination, examine
@@ -30,7 +31,7 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: 
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1, max=3600),
+    type=FiniteRange(min=1, max=3600),
     default=20.0,
     show_default=True,
     help="Seconds that each examination may take; all go on at once.",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.cli.output import console
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.expire import expire as expire_snapshots
@@ -54,7 +55,7 @@ def list_(streams: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0, max=36_500),
     required=True,
     help="Days; what a table shows now stays, however old it is.",
 )

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.errors import StorageError
@@ -93,7 +94,7 @@ def peek(name: str, limit: int, status: str | None, items: bool) -> None:
 )
 @click.option(
     "--lease",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
     help="Seconds to write a batch.",

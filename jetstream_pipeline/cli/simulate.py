@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.simulator import Faults, Network, Simulator, Witness
 from jetstream_pipeline.simulator.faults import CutAfterBytes
@@ -19,15 +20,17 @@ _SEGMENT_MINUTES = 60
 
 @click.command()
 @click.option("--port", "-p", type=click.IntRange(0, 65535), default=6008, show_default=True, help="0: any free port.")
-@click.option("--rate", type=click.FloatRange(1, 20_000), default=20.0, show_default=True, help="Mean events/s.")
+@click.option("--rate", type=FiniteRange(1, 20_000), default=20.0, show_default=True, help="Mean events/s.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another network.")
-@click.option("--lookback-hours", type=click.FloatRange(min=0, min_open=True), default=36.0, show_default=True)
+@click.option("--lookback-hours", type=FiniteRange(min=0, min_open=True), default=36.0, show_default=True)
 @click.option("--dictionary", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For compression.")
 @click.option("--cut-after", type=click.IntRange(min=1), multiple=True, help="Cut the n-th connection after so many.")
 @click.option("--old", is_flag=True, help="An old server: the first wire only, without sequence numbers.")
-@click.option("--offset", type=float, default=0.0, show_default=True, help="Witness everything so many seconds later.")
-@click.option("--blind", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of DIDs not seen.")
-@click.option("--events-per-second", type=click.FloatRange(min=1), help="Send no more, to all subscribers together.")
+@click.option(
+    "--offset", type=FiniteRange(), default=0.0, show_default=True, help="Witness everything so many seconds later."
+)
+@click.option("--blind", type=FiniteRange(0, 1), default=0.0, show_default=True, help="Share of DIDs not seen.")
+@click.option("--events-per-second", type=FiniteRange(min=1), help="Send no more, to all subscribers together.")
 @click.option("--archive-since", metavar="TIME", help="Serve an archive of everything from this time (UTC) on.")
 @click.option("--segment-minutes", type=click.IntRange(min=1), help="Of the archive; 60 otherwise.")
 @click.option("--api-token", metavar="TOKEN", help="What the archive's plans and downloads want as a bearer.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from jetstream_pipeline.cli.metering import metered
+from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.cli.progress import showing
 from jetstream_pipeline.connector.connector import DEFAULT_COLLECTIONS, DEFAULT_QUEUE, JetstreamConnector
 from jetstream_pipeline.connector.statistics import Progress, Statistics
@@ -55,7 +56,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     "-t",
     "--max-time",
     "seconds",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=300.0,
     show_default=True,
     help="Stop after so many seconds, also in silence; 0: no limit.",

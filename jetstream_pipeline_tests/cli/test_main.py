@@ -15,7 +15,9 @@ import pytest
 
 from jetstream_pipeline.settings import MAIN_COLLECTIONS, described
 from jetstream_pipeline.simulator import Network
+from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.cli.commands import run as run_here
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=2))
 SPAN = ("--start", WINDOW.start.isoformat(), "--end", WINDOW.end.isoformat())
@@ -120,6 +122,23 @@ def test_a_refusal_is_one_line_and_exit_code_2(
     assert result.returncode == 2
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor", "--timeout", "nan"),
+        ("iceberg", "expire", "--older-than", "nan"),
+        ("iceberg", "expire", "--older-than", "1000000000000.0"),
+        ("stream", "--max-time", "nan"),
+        ("queue", "drain", "jobs", "--lease", "inf"),
+        ("simulate", "--offset", "nan"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_one_line(arguments: tuple[str, ...], data: DataDirectory) -> None:
+    result = run_here(data, *arguments)
+    assert result.exit_code == 2
+    assert f"{arguments[-2]}': {arguments[-1]} is not" in result.output
 
 
 def test_help_lists_every_variable_and_breaks_no_value_apart() -> None:
