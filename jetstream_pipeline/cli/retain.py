@@ -72,7 +72,7 @@ def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> 
             raise InvalidInput("name the stream that these limits are for")
         names = tuple(name for name, stream in declared.items() if stream.retention)
     known, found = data.lake.streams(), []
-    for name in names:
+    for name in dict.fromkeys(names):
         if name not in known:
             raise InvalidInput(f"there is no stream {name} in {data.shown}; there: {', '.join(known) or 'none'}")
         stream = declared.get(name)

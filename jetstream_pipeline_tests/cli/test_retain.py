@@ -44,6 +44,11 @@ def test_what_is_beyond_the_limit_is_deleted_and_told(data: DataDirectory) -> No
     assert data.lake.whole("network") == {NEW}
 
 
+def test_a_stream_that_is_named_twice_is_told_once(data: DataDirectory) -> None:
+    told = run(data, "retain", "network", "network", "--events-days", "2", "--dry-run")
+    assert told.output.count("\n") == 1
+
+
 def test_declared_limits_hold_where_none_are_given(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, declared(data, retention={"events": {"days": 3}}))
     assert "older than 3 days  would be deleted" in run(data, "retain", "--dry-run").output
