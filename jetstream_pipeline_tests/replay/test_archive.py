@@ -78,7 +78,9 @@ def rows(data: DataDirectory, window: Window = OLD) -> pa.Table:
 
 
 def enumerated(window: Window = OLD) -> list[tuple[object, ...]]:
-    return said(NETWORK.events(window.start_us, window.end_us))
+    """But for halves of surrogate pairs, which no archive can hold."""
+    rows = said(NETWORK.events(window.start_us, window.end_us))
+    return [tuple(one.replace("\\ud83d", "\ufffd") if isinstance(one, str) else one for one in row) for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def test_a_read_only_data_directory(host: Simulator, truth: Rows, earlier: Files
     completes(tmp_path, host, truth)
 
 
-@pytest.mark.parametrize(("handles", "told"), [(1, "cannot read "), (4, "cannot reach 127.0.0.1:"), (5, "")])
+@pytest.mark.parametrize(("handles", "told"), [(2, "cannot read "), (5, "cannot reach 127.0.0.1:"), (7, "")])
 def test_no_file_handles_left(
     handles: int,
     told: str,

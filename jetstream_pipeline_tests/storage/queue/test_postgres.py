@@ -185,7 +185,7 @@ def test_with_the_connection_a_lock_is_lost_and_so_is_the_way_to_add(queue: Queu
             with pytest.raises(QueueBusy), other.alone(busy):
                 pass
             queue.add({"n": 0})
-            execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory'")
             with other.alone(busy):
                 pass
             queue.add({"n": 1})
