@@ -272,8 +272,9 @@ def test_every_command_has_options_that_there_are() -> None:
         command: click.Command = known[name]
         takes = {option for one in command.params for option in one.opts}
         for word in words[1:]:
-            if isinstance(command, click.Group) and word in command.commands:
-                command = command.commands[word]
+            inner = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+            if inner is not None:
+                command = inner
                 takes |= {option for one in command.params for option in one.opts} | {"--help", "--version"}
             elif word.startswith("-"):
                 assert word.partition("=")[0] in takes | {"--help", "--version"}, (place, words, word)

@@ -11,14 +11,13 @@ from typing import Any
 import click
 from rich.table import Table
 
-from jetstream_pipeline.cli.numbers import FiniteRange
+from jetstream_pipeline.cli.numbers import Age
 from jetstream_pipeline.cli.output import console
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.expire import expire as expire_snapshots
 from jetstream_pipeline.iceberg.sync import sync as sync_tables
 from jetstream_pipeline.iceberg.tables import shown_tables
 from jetstream_pipeline.settings import Settings
-from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 
 _streams = click.option("--stream", "streams", multiple=True, help="Repeatable. Default: every stream of the lake.")
@@ -53,21 +52,17 @@ def list_(streams: tuple[str, ...], as_json: bool) -> None:
 
 @iceberg.command()
 @click.option(
-    "--older-than",
-    "days",
-    type=FiniteRange(min=0, max=36_500),
-    required=True,
-    help="Days; what a table shows now stays, however old it is.",
+    "--older-than", type=Age(), required=True, help="7d, or 36h; what a table shows now stays, however old it is."
 )
 @_streams
 @_json
-def expire(days: float, streams: tuple[str, ...], as_json: bool) -> None:
+def expire(older_than: timedelta, streams: tuple[str, ...], as_json: bool) -> None:
     """Forget old snapshots, and delete the files that only they had.
 
     Until then, what was replaced or deleted in the lake can be read as it was, and takes its room on the disk.
     """
     settings, data = _set()
-    before = datetime.now(UTC) - timedelta(days=days)
+    before = datetime.now(UTC) - older_than
     for stream in _chosen(streams, data):
         _print(map(asdict, expire_snapshots(settings.iceberg, data, stream, before)), as_json, stream)
 
@@ -80,7 +75,11 @@ def _set() -> tuple[Settings, DataDirectory]:
 
 
 def _chosen(streams: Sequence[str], data: DataDirectory) -> list[str]:
-    return [check_name(stream) for stream in streams] or data.lake.streams()
+    known = data.lake.streams()
+    for stream in streams:
+        if stream not in known:
+            raise InvalidInput(f"there is no stream {stream} in {data.shown}; there: {', '.join(known) or 'none'}")
+    return list(streams) or known
 
 
 def _print(rows: Iterable[dict[str, Any]], as_json: bool, title: str) -> None:

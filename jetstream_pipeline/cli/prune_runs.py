@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -12,27 +11,28 @@ from pathlib import Path
 import click
 import dagster as dg
 
+from jetstream_pipeline.cli.numbers import Age
 from jetstream_pipeline.doctor.words import size
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.orchestration.pruning import Pruned, databases, prune
 
-_SPAN = re.compile(r"(\d{1,5})([dh])")
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 _PATIENCE_SEC = 10.0
 
 
 @click.command("prune-runs", short_help="Delete Dagster's records of old runs.")
-@click.option("--older-than", default="30d", show_default=True, help="Runs that ended so long ago: 30d, or 36h.")
+@click.option("--older-than", type=Age(), default="30d", show_default=True, help="Ended so long ago: 30d, or 36h.")
 @click.option("--most", type=click.IntRange(min=1), help="At most so many runs, the oldest first. Default: all.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--vacuum", is_flag=True, help="Then give SQLite's free pages back to the disk; takes as much room.")
-def prune_runs(older_than: str, most: int | None, dry_run: bool, vacuum: bool) -> None:
+def prune_runs(older_than: timedelta, most: int | None, dry_run: bool, vacuum: bool) -> None:
     """Delete what Dagster (DAGSTER_HOME) keeps of runs that ended long ago: records, event logs, output.
 
     A run that materialized a partition last keeps its record and what it materialized, so that no window looks missing;
     its logs go. Runs that go on are left alone.
     """
-    before = datetime.now(UTC) - _span(older_than)
+    if not older_than:
+        raise InvalidInput("--older-than 0: runs of which nobody could look at anything; write 1h or more")
+    before = datetime.now(UTC) - older_than
     with _instance() as instance:
         done = Pruned()
         for batch in prune(instance, before, most=most, dry_run=dry_run):
@@ -48,17 +48,12 @@ def prune_runs(older_than: str, most: int | None, dry_run: bool, vacuum: bool) -
                 click.echo(_vacuum(path))
 
 
-def _span(text: str) -> timedelta:
-    found = _SPAN.fullmatch(text)
-    if not found or not int(found[1]):
-        raise InvalidInput(f"--older-than {text}: write a number of days or hours, as 30d or 36h")
-    return int(found[1]) * _UNITS[found[2]]
-
-
 def _instance() -> dg.DagsterInstance:
     home = os.environ.get("DAGSTER_HOME", "")
     if not home or not Path(home, "dagster.yaml").is_file():
-        raise InvalidInput(f"DAGSTER_HOME={home}: set it to the folder of dagster.yaml, as data/dagster")
+        raise InvalidInput(
+            f"DAGSTER_HOME is {home or 'not set'}: set it to the folder of dagster.yaml, as data/dagster"
+        )
     try:
         return dg.DagsterInstance.from_config(str(Path(home).resolve()))
     # A storage that is away, or a setting that is wrong: errors of no family.

@@ -17,6 +17,7 @@ from jetstream_pipeline.connector.statistics import Progress, Statistics
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.subscription import KINDS
+from jetstream_pipeline.metrics.extra import parse_address
 from jetstream_pipeline.streams.did_file import read_dids
 from jetstream_pipeline.window import parse_time, to_us
 
@@ -121,6 +122,8 @@ def stream(
     finish = None if end is None else to_us(parse_time(end))
     if begin is not None and finish is not None and start is not None and finish <= begin:
         raise InvalidInput(f"end {end} is not after start {start}")
+    if metrics is not None:
+        parse_address(metrics)
     connector = JetstreamConnector(queue_name, batch_size, compress=compress, wire=wire)
 
     async def listen() -> Statistics:

@@ -30,6 +30,9 @@ _REMOTE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustr
 def examine_disk(case: Case) -> Iterator[Finding]:
     root = case.data.root
     place = _existing(root)
+    if not place.is_dir():
+        yield problem(f"{place} is no folder; set JETSTREAM_DATA_DIR to one")
+        return
     if place != root:
         yield ok(f"there is no data directory {root} yet; the first window makes it")
     if os.statvfs(place).f_flag & os.ST_RDONLY or not os.access(place, os.W_OK | os.X_OK):

@@ -129,6 +129,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(
     [
         ("doctor", "--timeout", "nan"),
         ("iceberg", "expire", "--older-than", "nan"),
+        ("iceberg", "expire", "--older-than", "7 days"),
         ("iceberg", "expire", "--older-than", "1000000000000.0"),
         ("stream", "--max-time", "nan"),
         ("queue", "drain", "jobs", "--lease", "inf"),

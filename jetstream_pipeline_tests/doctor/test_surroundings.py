@@ -231,3 +231,11 @@ def test_nothing_is_written(data: DataDirectory) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.root.rglob("*")}
     assert all(findings for _, findings in examine(case(data), EXAMINATIONS))
     assert {path: path.stat().st_mtime_ns for path in data.root.rglob("*")} == before
+
+
+def test_a_data_directory_that_is_a_file_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.touch()
+    ((severity, text),) = found(examine_disk, case(DataDirectory(path)))
+    assert severity is Severity.PROBLEM
+    assert text == f"{path} is no folder; set JETSTREAM_DATA_DIR to one"

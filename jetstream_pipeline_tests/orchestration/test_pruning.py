@@ -187,8 +187,8 @@ def test_where_days_are_set_a_job_prunes_once_a_day(instance: dg.DagsterInstance
 
 
 def test_what_cannot_be_meant_is_told(tmp_path: Path) -> None:
-    for arguments in (["--older-than", "soon"], ["--older-than", "0d"]):
-        assert "write a number of days or hours" in str(command(tmp_path, *arguments).exception)
+    assert "write a number of days or hours" in command(tmp_path, "--older-than", "soon").output
+    assert "write 1h or more" in str(command(tmp_path, "--older-than", "0d").exception)
     assert "DAGSTER_HOME" in str(command(tmp_path).exception)
 
 
