@@ -80,7 +80,8 @@ def test_the_definitions_load_within_two_seconds_beyond_dagster(tmp_path: Path) 
 
 _ALONE = """
 import os, sys
-import dagster, duckdb, matplotlib, pyarrow.parquet, pydantic_settings
+import dagster, duckdb, httpx2, matplotlib, msgspec, numpy, pyarrow.compute, pyarrow.parquet, pydantic_settings
+import rich.table, websockets.asyncio.client, zstandard
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
