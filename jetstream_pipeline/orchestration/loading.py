@@ -3,8 +3,10 @@ told in one clear line; but what a template becomes is known only to Dagster, an
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from jetstream_pipeline.streams.stream import Stream
 
 _OURS = f"{StreamComponent.__module__}.{StreamComponent.__name__}"
 _NAME = ("attributes", "name")
+_PROJECT_FILES = ("pyproject.toml", "dg.toml")
 _NO_TEMPLATE = ("model_type", "import_error")
 """Pydantic's names for what is wrong where Dagster takes no template: instead of an object, or of a type."""
 
@@ -52,13 +55,24 @@ def load_declared(package: Path) -> dg.Definitions:
     if wrong := [text for document in declared for text in _mistakes(document, settings)]:
         raise InvalidInput("; ".join(wrong))
     try:
-        definitions = dg.load_from_defs_folder(path_within_project=package)
+        definitions = _loaded(package)
     except Exception as error:
         if isinstance(error.__cause__, InvalidInput):
             raise InvalidInput(str(error.__cause__)) from error
         raise
     _check_jobs(definitions, declared)
     return definitions
+
+
+def _loaded(package: Path) -> dg.Definitions:
+    if any((folder / name).is_file() for folder in (package, *package.parents) for name in _PROJECT_FILES):
+        return dg.load_from_defs_folder(path_within_project=package)
+    # Installed, a package has no project's file above it.
+    module = import_module(f"{package.name}.defs")
+    with warnings.catch_warnings():
+        for category in (dg.PreviewWarning, dg.BetaWarning):
+            warnings.simplefilter("ignore", category)
+        return dg.ComponentTree.from_module(defs_module=module, project_root=package.parent).build_defs()
 
 
 def declared_streams(package: Path, settings: Settings) -> list[Stream]:

@@ -2,6 +2,7 @@
 
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,11 @@ COMMANDS = (
 """What does something when it is imported."""
 
 
-def run(folder: Path, *command: str) -> str:
-    """What a fresh interpreter prints, whose data lies in `folder`."""
+def run(folder: Path, *command: str, below: Path = ROOT) -> str:
+    """What a fresh interpreter in `below` prints, whose data lies in `folder`."""
     result = subprocess.run(
         [sys.executable, *command],
-        cwd=ROOT,
+        cwd=below,
         env=os.environ | {"JETSTREAM_DATA_DIR": str(folder)},
         capture_output=True,
         text=True,
@@ -60,6 +61,16 @@ print(*[job.name for job in defs.resolve_all_job_defs()])
 
 def test_there_are_the_jobs_of_the_streams_and_the_one_that_needs_none(tmp_path: Path) -> None:
     assert {"network_events", "ad_hoc_replay"} < set(run(tmp_path, "-c", _JOBS).split())
+
+
+def test_they_load_from_a_package_that_is_installed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "jetstream_pipeline", packages / "jetstream_pipeline")
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    where = "import jetstream_pipeline\nprint(jetstream_pipeline.__file__)"
+    place, *jobs = run(tmp_path, "-W", "error::Warning:dagster", "-c", f"{where}{_JOBS}", below=tmp_path).split()
+    assert place.startswith(str(packages))
+    assert {"network_events", "ad_hoc_replay"} < set(jobs)
 
 
 _LOAD = """
