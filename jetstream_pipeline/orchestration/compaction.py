@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from jetstream_pipeline.iceberg.following import follow
+from jetstream_pipeline.orchestration.daily import daily
 from jetstream_pipeline.orchestration.failures import told_to_dagster
-from jetstream_pipeline.orchestration.metadata import STREAM_TAG, figures
+from jetstream_pipeline.orchestration.metadata import figures
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
 
@@ -43,24 +44,7 @@ def compaction_definitions(stream: Stream) -> dg.Definitions:
             _follow(stream)
         context.add_output_metadata(figures(made))
 
-    @dg.job(
-        name=f"{stream.name}_compaction",
-        description="Makes one file for each data set of the stream's older days.",
-        executor_def=dg.in_process_executor,
-        tags={STREAM_TAG: stream.name},
-    )
-    def job() -> None:
-        compact()
-
-    schedule = dg.ScheduleDefinition(
-        name=f"{stream.name}_compaction_daily",
-        job=job,
-        cron_schedule=_DAILY,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Once a day, makes days of windows that are old enough.",
-    )
-    return dg.Definitions(jobs=[job], schedules=[schedule])
+    return daily(stream, "compaction", compact, _DAILY, "Makes one file for each data set of the stream's older days.")
 
 
 def _follow(stream: Stream) -> None:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from jetstream_pipeline.iceberg.following import follow
+from jetstream_pipeline.orchestration.daily import daily
 from jetstream_pipeline.orchestration.failures import told_to_dagster
-from jetstream_pipeline.orchestration.metadata import STREAM_TAG, figures
+from jetstream_pipeline.orchestration.metadata import figures
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
 
@@ -35,21 +36,6 @@ def retention_definitions(stream: Stream) -> dg.Definitions:
                 raise lag
         context.add_output_metadata(figures(deleted))
 
-    @dg.job(
-        name=f"{stream.name}_retention",
-        description="Deletes the windows and tables that are beyond the stream's limits.",
-        executor_def=dg.in_process_executor,
-        tags={STREAM_TAG: stream.name},
+    return daily(
+        stream, "retention", prune, _DAILY, "Deletes the windows and tables that are beyond the stream's limits."
     )
-    def job() -> None:
-        prune()
-
-    schedule = dg.ScheduleDefinition(
-        name=f"{stream.name}_retention_daily",
-        job=job,
-        cron_schedule=_DAILY,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Once a day, deletes what is beyond the stream's limits.",
-    )
-    return dg.Definitions(jobs=[job], schedules=[schedule])
