@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import catalogue_follows
-from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.cli.windows import catalogue_follows, check_streams
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.tables.compaction import KEEP, Compacted, Compaction
 from jetstream_pipeline.warehouse.database import refresh
@@ -33,9 +32,7 @@ def compact(stream: str, before: str | None, expand: bool, keep_minutes: int) ->
     """
     settings = Settings.read()
     data = settings.data
-    known = data.lake.streams()
-    if stream not in known:
-        raise InvalidInput(f"there is no stream {stream} in {data.shown}; there: {', '.join(known) or 'none'}")
+    check_streams(data, [stream])
     until = (parse_time(before) if before else datetime.now(UTC)).date()
     compaction = Compaction(data, stream)
     if expand:

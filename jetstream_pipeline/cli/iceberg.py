@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jetstream_pipeline.cli.numbers import Age
 from jetstream_pipeline.cli.output import console
+from jetstream_pipeline.cli.windows import check_streams
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.expire import expire as expire_snapshots
 from jetstream_pipeline.iceberg.sync import sync as sync_tables
@@ -75,11 +76,8 @@ def _set() -> tuple[Settings, DataDirectory]:
 
 
 def _chosen(streams: Sequence[str], data: DataDirectory) -> list[str]:
-    known = data.lake.streams()
-    for stream in streams:
-        if stream not in known:
-            raise InvalidInput(f"there is no stream {stream} in {data.shown}; there: {', '.join(known) or 'none'}")
-    return list(streams) or known
+    check_streams(data, streams)
+    return list(streams) or data.lake.streams()
 
 
 def _print(rows: Iterable[dict[str, Any]], as_json: bool, title: str) -> None:

@@ -12,7 +12,7 @@ import click
 
 import jetstream_pipeline
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import catalogue_follows
+from jetstream_pipeline.cli.windows import catalogue_follows, check_streams
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.following import leaving
 from jetstream_pipeline.retention.prune import Pruned, Pruning
@@ -71,10 +71,9 @@ def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> 
         if given:
             raise InvalidInput("name the stream that these limits are for")
         names = tuple(name for name, stream in declared.items() if stream.retention)
-    known, found = data.lake.streams(), []
+    check_streams(data, names)
+    found = []
     for name in dict.fromkeys(names):
-        if name not in known:
-            raise InvalidInput(f"there is no stream {name} in {data.shown}; there: {', '.join(known) or 'none'}")
         stream = declared.get(name)
         said = _limits(given, stream.retention if stream else Retention())
         if not said:

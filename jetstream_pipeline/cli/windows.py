@@ -1,13 +1,15 @@
-"""What commands that work through windows share: how progress is told, and what follows a window that has changed."""
+"""What commands that work through windows share: which streams there are, how progress is told, and what
+follows a window that has changed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import click
 
 from jetstream_pipeline.archive.access import Access
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.following import follow
 from jetstream_pipeline.jetstream.server import Options
 from jetstream_pipeline.replay.reading import Progress
@@ -59,3 +61,11 @@ def reporter(window: Window) -> Callable[[Progress], None]:
             note = None
 
     return report
+
+
+def check_streams(data: DataDirectory, names: Iterable[str]) -> None:
+    """InvalidInput for a name that no stream of the lake has."""
+    known = data.lake.streams()
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"there is no stream {name} in {data.shown}; there: {', '.join(known) or 'none'}")
