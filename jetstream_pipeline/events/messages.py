@@ -10,7 +10,7 @@ from typing import overload
 
 import numpy as np
 
-AT_ONCE = 4_096
+AT_ONCE = 8192
 """Messages that are taken, and decoded, without a pause: some milliseconds."""
 
 BLANK = ord("\n")

@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.messages import Messages
+from jetstream_pipeline.events.octets import Unusual
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
+from jetstream_pipeline.events.usual import usual_events
 from jetstream_pipeline.events.wires import (
     ERROR,
     Commit,
@@ -62,8 +64,16 @@ def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> p
     """The messages as events of `EVENT_SCHEMA`, in order; Doubtful where one of them may be none, or is of a time after
     `latest_us` (unix microseconds)."""
     try:
-        values = _v1_values(messages) if wire is Wire.V1 else _v2_values(messages)
-        return _events(values, host, latest_us)
+        _check_shape(messages)
+        try:
+            events = usual_events(messages, host, wire)
+        except Unusual:
+            values = _v1_values(messages) if wire is Wire.V1 else _v2_values(messages)
+            events = _events(values, host)
+        times = events["time_us"].to_numpy()
+        if times.min() < 0 or times.max() > latest_us:
+            raise Doubtful("a value out of its range")
+        return events
     except (ValueError, RecursionError) as error:
         raise Doubtful(str(error), _place(str(error), messages)) from error
 
@@ -108,6 +118,14 @@ def _lines(messages: Messages, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
     Where every message begins and ends as an object does, none goes on in the next one, since no text in JSON has a
     line break; and where there are as many objects as messages, none has two.
     """
+    lines = decoder.decode_lines(messages.text.data)
+    if len(lines) != len(messages):
+        raise Doubtful("two objects in one message")
+    return lines
+
+
+def _check_shape(messages: Messages) -> None:
+    """All are UTF-8, and each begins and ends as an object does."""
     octets = messages.memory
     if not messages.lengths.all() or (octets[messages.starts] != ord("{")).any():
         raise Doubtful("a message that does not begin as an object does")
@@ -115,13 +133,9 @@ def _lines(messages: Messages, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
         raise Doubtful("a message that does not end as an object does")
     text = messages.text
     pa.StringArray.from_buffers(1, pa.py_buffer(_offsets([len(text)])), pa.py_buffer(text)).validate(full=True)
-    lines = decoder.decode_lines(text.data)
-    if len(lines) != len(messages):
-        raise Doubtful("two objects in one message")
-    return lines
 
 
-def _events(values: _Values, host: str, latest_us: int) -> pa.RecordBatch:
+def _events(values: _Values, host: str) -> pa.RecordBatch:
     columns = {
         field.name: pa.array(values[field.name], field.type) for field in EVENT_SCHEMA if field.name not in _KEPT
     }
@@ -134,9 +148,6 @@ def _events(values: _Values, host: str, latest_us: int) -> pa.RecordBatch:
     columns["record"] = _texts(values["record"], np.arange(len(is_commit)), keeps_record)
     columns["payload"] = _texts(_payloads(values, is_commit), np.flatnonzero(~is_commit), ~is_commit)
     columns["host"] = pa.repeat(pa.scalar(host, pa.string()), len(is_commit))
-    times = columns["time_us"].to_numpy()
-    if times.min() < 0 or times.max() > latest_us:
-        raise Doubtful("a value out of its range")
     return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
 

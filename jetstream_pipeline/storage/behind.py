@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Behind:
-    """After a piece that failed none is done any more, and its error is raised wherever one is given or waited for."""
+    """Takes so many pieces `ahead` of the one that is under way; who gives more waits.
 
-    def __init__(self, name: str) -> None:
+    After a piece that failed none is done any more, and its error is raised wherever one is given or waited for.
+    """
+
+    def __init__(self, name: str, ahead: int = 0) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._under_way: Future[None] | None = None
+        self._ahead = ahead
+        self._given: deque[Future[None]] = deque()
+        self._has_failed = False
 
     def do(self, work: Callable[[], None]) -> None:
-        """Begin a piece of work, as soon as the one before is done."""
-        self.wait()
-        self._under_way = self._thread.submit(work)
+        """Begin a piece of work, as soon as those before it are done."""
+        self._wait_for_all_but(self._ahead)
+        self._given.append(self._thread.submit(self._do, work))
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            work()
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def wait(self) -> None:
         """Until all that was given is done."""
-        if self._under_way is not None:
-            self._under_way.result()
+        self._wait_for_all_but(0)
+
+    def _wait_for_all_but(self, number: int) -> None:
+        while len(self._given) > number:
+            self._given[0].result()
+            self._given.popleft()
 
     def close(self) -> None:
         """Let what was given be done, and end."""
