@@ -16,6 +16,10 @@ AT_ONCE = 8192
 BLANK = ord("\n")
 """What lies between messages."""
 
+MARGIN = 640
+"""So many octets are best there before the first message and behind the last one: without them, messages that are read
+many at once are first copied to where they are."""
+
 
 class Messages(Sequence[bytes]):
     """Messages in one stretch of memory, with nothing but line breaks, at least one, between two of them."""

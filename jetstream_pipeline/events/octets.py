@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-_REACHES = (32, 64, 640)
+from jetstream_pipeline.events.messages import MARGIN
+
+_SHORT = 64
+_REACHES = (32, _SHORT, MARGIN)
 """How far the end of a field is looked for."""
-MARGIN = max(_REACHES)
-"""What has to lie before the first text and behind the last one."""
 _INLINE = 12
 _VIEW = np.dtype([("length", "<i4"), ("prefix", "V4"), ("buffer", "<i4"), ("offset", "<i4")])
 _SHORT_VIEW = np.dtype([("length", "<i4"), ("text", f"V{_INLINE}")])
@@ -42,7 +43,7 @@ class Spans:
         """The octets of all texts, one after the other."""
         lengths = self.lengths
         width = int(lengths[0]) if len(lengths) else 0
-        if 0 < width <= _REACHES[1] and (lengths == width).all():
+        if 0 < width <= _SHORT and (lengths == width).all():
             return _windows(self.memory, width)[self.starts].view(np.uint8)
         return self._gathered()
 
@@ -65,7 +66,7 @@ class Spans:
 class Cursors:
     """Where the reading of each row stands: it goes on from the front, and from the back, and in between is the rest.
 
-    The rows end in line breaks, or what else is in none of them.
+    There is a margin before the first row and behind the last one, and what lies between rows is in no literal.
     """
 
     def __init__(self, memory: np.ndarray, front: np.ndarray, back: np.ndarray) -> None:

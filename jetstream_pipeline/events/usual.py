@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.octets import MARGIN, Cursors, Spans, Unusual, strings
+from jetstream_pipeline.events.messages import MARGIN, Messages
+from jetstream_pipeline.events.octets import Cursors, Spans, Unusual, strings
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, EVENT_SCHEMA, IDENTITY, SYNC
 from jetstream_pipeline.events.wires import Wire
 
@@ -246,6 +246,8 @@ def _read_v2_changes(commits: Cursors, rows: np.ndarray, columns: _Columns, *, i
     commits.skip(b'"collection":"')
     commits.skip_back(b",")
     columns.add(rows, collection=commits.field(b'","did":"', _NSID), did=commits.field(b'","operation":"', _DID))
+    if ((commits.octet() == ord("d")) == is_write).any():
+        raise Unusual("more, or less, than the operation has")
     if is_write:
         columns.add(rows, operation=commits.field(b'","record":', _OPERATION), record=commits.rest())
     else:

@@ -49,6 +49,7 @@ class Recent:
         self._stretches: deque[_Stretch] = deque()
         self._keys: set[str] = set()
         self._size = 0
+        self._had_repeats = False
         self._position = Position()
 
     @property
@@ -67,17 +68,29 @@ class Recent:
     def fresh(self, events: pa.RecordBatch) -> pa.BooleanArray:
         """Which of the events have not been seen; each is seen from then on."""
         keys = identities(events).to_pylist()
-        distinct = set(keys)
-        if len(distinct) == len(keys) and self._keys.isdisjoint(distinct):
+        if self._add_new(keys):
             result = pa.repeat(pa.scalar(True), len(keys))
         else:
             result = self._first_seen(keys)
             events = events.filter(result)
             keys = pa.array(keys, pa.string()).filter(result).to_pylist()
-        self._keys.update(keys)
+            self._keys.update(keys)
+        self._had_repeats = len(keys) < len(result)
         self._position.add(events["time_us"])
         self._add(_Stretch(self.position, keys, ()))
         return result
+
+    def _add_new(self, keys: Sequence[str]) -> bool:
+        """Add keys if all of them are new, and no two the same."""
+        if self._had_repeats and not (len(set(keys)) == len(keys) and self._keys.isdisjoint(keys)):
+            return False
+        before = len(self._keys)
+        self._keys.update(keys)
+        if len(self._keys) == before + len(keys):
+            return True
+        # To look at each beforehand would cost more, in all.
+        self._keys = {key for stretch in self._stretches for key in stretch.keys}
+        return False
 
     def _first_seen(self, keys: Sequence[str]) -> pa.BooleanArray:
         """Which of the keys are new and have not come earlier among these."""

@@ -30,7 +30,7 @@ from jetstream_pipeline.storage.files import Lock, fsync_path, locked, make_dire
 from jetstream_pipeline.storage.lake import check_name
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import QUARANTINE_SCHEMA
-from jetstream_pipeline.storage.window_file import row_sizes
+from jetstream_pipeline.storage.window_file import rows_size
 from jetstream_pipeline.window import Window
 
 _SECTION = pa.field("section", pa.int8(), nullable=False)
@@ -84,7 +84,7 @@ class StagedWindow:
         self.folder = folder
         self._parts = list(_usable(folder))
         self._waiting = _Batches()
-        self._behind = Behind("staging")
+        self._behind = Behind("staging", ahead=1)
         self._follower: Follower | None = None
         self._followed = 0
         self._durable_at = time.monotonic()
@@ -101,7 +101,7 @@ class StagedWindow:
         """Events that follow the ones before; `section` is told again by `events`."""
         if events.num_rows:
             self._waiting.rows += events.num_rows
-            self._waiting.bytes += pc.sum(row_sizes(events)).as_py()
+            self._waiting.bytes += rows_size(events)
             sections = pa.repeat(pa.scalar(section, pa.int8()), events.num_rows)
             self._waiting.events.append(pa.RecordBatch.from_arrays([*events.columns, sections], schema=_PART_SCHEMA))
 

@@ -7,7 +7,7 @@ twice, for the footer and for the data; when a window is replaced by the same ro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ _ROW_BYTES = 64
 _SMALL_BATCHES = 64
 """So many batches are made one while they wait: each costs some kilobytes, however few its rows are."""
 _CONTENT_DIGITS = 32
+_READ_BYTES = 1 << 20
 _Summary = TypeVar("_Summary", bound=Counts)
 
 
@@ -39,17 +40,44 @@ class WindowWriter:
 
     def __init__(self, path: Path) -> None:
         self._rows = RowGroups(path, FILE_SCHEMA, arranged, **WRITING)
+        self._content = _Content(path)
         self._tally = Tally()
 
     def add(self, events: pa.RecordBatch) -> None:
         self._rows.add(events)
+        self._content.follow()
         self._tally.add(events)
 
     def finish(self, describe: Callable[[Counts], _Summary], key: bytes = SUMMARY_KEY) -> _Summary:
         """Make the file durable, with what `describe` says of what it holds."""
-        summary = describe(self._tally.counts().model_copy(update={"content": self._rows.content()}))
+        self._rows.end_row_group()
+        self._content.follow()
+        summary = describe(self._tally.counts().model_copy(update={"content": self._content.identity}))
         self._rows.finish({key: summary.model_dump_json().encode()})
         return summary
+
+
+class _Content:
+    """The identity of a file's rows, in their order: it is read while the file grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def follow(self) -> None:
+        """Take in what was written since."""
+        with told(self._path, "read"):
+            if self._path.stat().st_size > self._size:
+                with self._path.open("rb", buffering=0) as file:
+                    file.seek(self._size)
+                    while read := file.read(_READ_BYTES):
+                        self._hash.update(read)
+                        self._size += len(read)
+
+    @property
+    def identity(self) -> str:
+        return self._hash.hexdigest()[:_CONTENT_DIGITS]
 
 
 def write_window(
@@ -105,9 +133,8 @@ class RowGroups:
         self._rows = self._bytes = self._block_rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        sizes = row_sizes(batch)
         while batch.num_rows:
-            taken, size, full = self._fitting(sizes)
+            taken, size, full = self._fitting(batch)
             self._small.append(batch.slice(0, taken))
             self._rows += taken
             self._bytes += size
@@ -115,18 +142,21 @@ class RowGroups:
             if len(self._small) == _SMALL_BATCHES:
                 self._gather()
             if full:
-                self._flush()
+                self.end_row_group()
             elif self._block_rows == _BLOCK_ROWS:
                 self._arrange()
-            batch, sizes = batch.slice(taken), sizes.slice(taken)
+            batch = batch.slice(taken)
 
-    def _fitting(self, sizes: pa.Array) -> tuple[int, int, bool]:
+    def _fitting(self, batch: pa.RecordBatch) -> tuple[int, int, bool]:
         """How many of the rows go to the present block, their bytes, and whether its row group is full with them."""
-        room = min(_ROW_GROUP_ROWS - self._rows, _BLOCK_ROWS - self._block_rows)
-        ends = pc.cumulative_sum(sizes.slice(0, room))
-        over = pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
-        taken = len(ends) if over < 0 else over + 1
-        return taken, ends[taken - 1].as_py(), over >= 0 or self._rows + taken == _ROW_GROUP_ROWS
+        rows = batch.slice(0, min(_ROW_GROUP_ROWS - self._rows, _BLOCK_ROWS - self._block_rows))
+        taken, size = rows.num_rows, rows_size(rows)
+        is_over = self._bytes + size >= _ROW_GROUP_BYTES
+        if is_over:
+            ends = pc.cumulative_sum(row_sizes(rows))
+            taken = 1 + pc.index(pc.greater_equal(ends, _ROW_GROUP_BYTES - self._bytes), True).as_py()
+            size = ends[taken - 1].as_py()
+        return taken, size, is_over or self._rows + taken == _ROW_GROUP_ROWS
 
     def _gather(self) -> None:
         if self._small:
@@ -141,21 +171,16 @@ class RowGroups:
             self._arranged += self._block_rows
             self._block_rows = 0
 
-    def _flush(self) -> None:
+    def end_row_group(self) -> None:
+        """Write what is not written yet."""
         self._arrange()
         if self._pieces:
             pieces, self._pieces = sorted(self._pieces, key=itemgetter(0)), []
             self._writer.write_table(pa.Table.from_batches([rows for _, rows in pieces]), row_group_size=self._rows)
             self._rows = self._bytes = 0
 
-    def content(self) -> str:
-        """The identity of the rows so far, in their order; the row group that was begun ends here."""
-        self._flush()
-        with told(self.path, "read"), self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:_CONTENT_DIGITS]
-
     def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
-        self._flush()
+        self.end_row_group()
         if metadata:
             self._writer.add_key_value_metadata(metadata)
         self._writer.close()
@@ -165,7 +190,16 @@ class RowGroups:
 def row_sizes(batch: pa.RecordBatch) -> pa.Array:
     """Each row's bytes, roughly. Strangers choose how long any of the texts is, not the record's alone."""
     sizes = pa.repeat(pa.scalar(_ROW_BYTES, pa.int64()), batch.num_rows)
-    for column in batch.columns:
-        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-            sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
+    for column in _texts(batch):
+        sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
     return sizes
+
+
+def rows_size(batch: pa.RecordBatch) -> int:
+    """The sum of `row_sizes`."""
+    size: int = _ROW_BYTES * batch.num_rows
+    return size + sum(pc.sum(pc.binary_length(column)).as_py() or 0 for column in _texts(batch))
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[pa.Array]:
+    return (one for one in batch.columns if pa.types.is_string(one.type) or pa.types.is_binary(one.type))

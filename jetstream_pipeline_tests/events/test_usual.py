@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetstream_pipeline.events.decode import decode_each
-from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.octets import MARGIN, Unusual
+from jetstream_pipeline.events.messages import MARGIN, Messages
+from jetstream_pipeline.events.octets import Unusual
 from jetstream_pipeline.events.usual import usual_events
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.simulator import Network
@@ -124,6 +124,8 @@ UNUSUAL = {
     "half a message": CREATE.message[:60] + b"}",
 }
 UNUSUAL_V2 = {
+    "a deletion of a record": CREATE.message_v2.replace(b'"create"', b'"delete"', 1),
+    "a deletion of something": DELETE.message_v2.replace(b'"delete"', b'"update"', 1),
     "another operation": CREATE.message_v2.replace(b'"create"', b'"delete"', 1).replace(
         b',"record":{', b',"more":{', 1
     ),
