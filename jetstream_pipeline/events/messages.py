@@ -6,6 +6,7 @@ No message is an object of its own until somebody asks for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import overload
 
 import numpy as np
@@ -19,6 +20,7 @@ BLANK = ord("\n")
 MARGIN = 640
 """So many octets are best there before the first message and behind the last one: without them, messages that are read
 many at once are first copied to where they are."""
+_MARGIN = bytes((BLANK,)) * MARGIN
 
 
 class Messages(Sequence[bytes]):
@@ -37,9 +39,14 @@ class Messages(Sequence[bytes]):
         if isinstance(messages, Messages):
             return messages
         messages = list(messages)
-        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-        after = np.cumsum(lengths + 1)
-        return cls(np.frombuffer(b"\n".join(messages), np.uint8), after - lengths - 1, after - 1)
+        return cls.joining(messages, np.fromiter(map(len, messages), np.int64, len(messages)))
+
+    @classmethod
+    def joining(cls, messages: Iterable[bytes], lengths: np.ndarray) -> Messages:
+        """Messages, or what else has octets, that are so long."""
+        after = MARGIN + np.cumsum(lengths + 1)
+        memory = b"\n".join(chain((_MARGIN,), messages, (_MARGIN,)))
+        return cls(np.frombuffer(memory, np.uint8), after - lengths, after)
 
     @classmethod
     def joined(cls, parts: Sequence[Messages]) -> Messages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from jetstream_pipeline.jetstream.errors import JetstreamError
 
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
-_PART_BYTES = 4 * 1024 * 1024
+_PART_BYTES = 16 * 1024 * 1024
+_UNTOLD_BYTES = 4096
+"""Frames that do not tell their contents' size are small: Go's encoder tells it from 256 bytes on."""
 _HEADER_BYTES = 12
 """Of a frame, with a size of two bytes."""
 _ONE_SEGMENT = 0b0010_0000
@@ -79,9 +82,11 @@ class Decompressor:
         places = np.stack([messages.starts[rows] - messages.starts[0], messages.lengths[rows]], axis=1).astype("<u8")
         frames = zstandard.BufferWithSegments(messages.text.data, places.tobytes())
         try:
-            found = self._decompressor.multi_decompress_to_buffer(frames)
+            found: Any = self._decompressor.multi_decompress_to_buffer(frames)
         except zstandard.ZstdError:
             return None
+        if len(rows) == len(messages):
+            return Messages.joining(found, sizes)
         for number, row in enumerate(rows.tolist()):
             texts[row] = found[number]
         return Messages.of(texts)
@@ -108,6 +113,10 @@ class Decompressor:
             known = frame.content_size != zstandard.CONTENTSIZE_UNKNOWN
             if known and frame.content_size > MAX_EVENT_BYTES:
                 return message
+            if not known:
+                with suppress(zstandard.ZstdError):
+                    # Memory for the largest event costs more than the rest.
+                    return self._decompressor.decompress(message, max_output_size=_UNTOLD_BYTES)
             return self._decompressor.decompress(message, max_output_size=MAX_EVENT_BYTES)
         except zstandard.ZstdError:
             return message

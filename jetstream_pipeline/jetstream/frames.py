@@ -50,10 +50,10 @@ def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) 
     """The whole plain frames from `at` on, as far as nothing else comes; none of more than `most` bytes. `octets`,
     the same memory, is changed: there are line breaks where the headers were."""
     if end - at >= _WORTH_BYTES:
-        starts, ends = _chain(memory, at, end)
+        places, starts, ends = _chain(memory, at, end)
         if len(starts):
-            for place in range(1, 5):
-                memory[starts - place] = BLANK
+            memory[places] = memory[places + 1] = BLANK
+            memory[starts - 2] = memory[starts - 1] = BLANK
             at = int(ends[-1])
             yield Messages(memory, starts, ends)
     starts_left, ends_left = [], []
@@ -68,17 +68,33 @@ def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) 
         yield Messages(memory, np.array(starts_left), np.array(ends_left))
 
 
-def _chain(memory: np.ndarray, at: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Payloads of frames with lengths of two bytes, each of which begins where the one before it ends: whatever looks
-    like a header elsewhere ends the chain."""
-    places = np.flatnonzero(memory[at + 1 : end - 2] == _SHORT) + at
-    kinds = memory[places]
-    places = places[(kinds == _PLAIN[0]) | (kinds == _PLAIN[1])]
-    starts = places + 4
-    ends = starts + (memory[places + 2].astype(np.int64) << 8) + memory[places + 3]
-    follows = np.empty(len(places), bool)
-    follows[:1] = places[:1] == at
-    np.equal(places[1:], ends[:-1], out=follows[1:])
-    follows &= ends <= end
-    number = len(follows) if follows.all() else int(follows.argmin())
-    return starts[:number], ends[:number]
+def _chain(memory: np.ndarray, at: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, and where their payloads begin and end, of the kind of the first one and with lengths of two bytes at
+    most, each of which begins where the one before it ends: whatever looks like a header elsewhere is none."""
+    kind = memory[at]
+    places = np.flatnonzero(memory[at : end - 3] == kind) + at if kind in _PLAIN else np.empty(0, np.int64)
+    lengths = memory[places + 1].astype(np.int64)
+    if (lengths > _SHORT).any():
+        places, lengths = places[lengths <= _SHORT], lengths[lengths <= _SHORT]
+    is_short = lengths < _SHORT
+    starts = places + np.where(is_short, 2, 4)
+    ends = starts + np.where(is_short, lengths, (memory[places + 2].astype(np.int64) << 8) + memory[places + 3])
+    if (places[:1] != at).any():
+        return places[:0], places[:0], places[:0]
+    if (places[1:] != ends[:-1]).any():
+        rows = _following(places, ends)
+        places, starts, ends = places[rows], starts[rows], ends[rows]
+    whole = np.count_nonzero(ends <= end)
+    return places[:whole], starts[:whole], ends[:whole]
+
+
+def _following(places: np.ndarray, ends: np.ndarray) -> list[int]:
+    """The numbers of those that follow each other, from the first one on."""
+    found = np.searchsorted(places, ends)
+    found[places.take(found, mode="clip") != ends] = len(places)
+    after = found.tolist()
+    rows, row = [], 0
+    while row < len(after):
+        rows.append(row)
+        row = after[row]
+    return rows

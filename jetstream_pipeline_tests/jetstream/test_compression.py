@@ -216,3 +216,9 @@ def test_what_is_no_dictionary_is_told_in_one_line(web: Web, content: bytes | No
         find(Dictionaries({}), Wire.V2, web)
     assert web.address in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4_095, 4_096, 4_097, 100_000])
+def test_a_frame_that_does_not_tell_its_size_is_read(size: int) -> None:
+    dictionary = trained(7)
+    assert read(dictionary, compressed(b"a" * size, dictionary, with_size=False)) == [b"a" * size]
