@@ -236,7 +236,8 @@ for name, module in list(sys.modules.items()):
 durable = staging.StagedWindow.checkpoint
 def setting_back(self, state):
     durable(self, state)
-    if len(self._parts) == 3:
+    self.checkpoints = getattr(self, "checkpoints", 0) + 1
+    if self.checkpoints == 3:
         late[0] += {later}
 staging.StagedWindow.checkpoint = setting_back
 """
