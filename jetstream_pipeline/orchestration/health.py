@@ -19,8 +19,9 @@ from jetstream_pipeline.doctor.words import count, some, span
 
 _HOME = "DAGSTER_HOME"
 _FILE = "dagster.yaml"
-_NEEDED = ("run_launcher", "run_monitoring")
-"""Without ours, a run that was killed keeps its place, and its window is never asked for again."""
+_WATCHING = ("WatchedRunLauncher", "WatchedCeleryRunLauncher", "K8sRunLauncher")
+"""Launchers that can tell that a run was killed. Others let it keep its place, and its window is never asked for
+again."""
 _DAY = timedelta(days=1)
 _MOST = 1000
 
@@ -50,14 +51,24 @@ def examine_dagster(case: Case) -> Iterator[Finding]:
 def _settings(home: Path, theirs: Mapping[str, Any]) -> Iterator[Finding]:
     ours = _mapping((resources.files("jetstream_pipeline.orchestration") / _FILE).read_text())
     others = [name for name in ours if theirs.get(name) != ours[name]]
-    needed = [name for name in others if name in _NEEDED]
+    launcher, monitoring = (_part(theirs, name) for name in ("run_launcher", "run_monitoring"))
+    needed = [] if launcher.get("class") in _WATCHING else ["run_launcher"]
+    needed += [] if monitoring.get("enabled") is True else ["run_monitoring"]
     if needed:
-        text = f"{home / _FILE} has no {some(needed)} as this version's: a run that is killed may keep its place"
-        yield warning(f"{text}; take that over from orchestration/{_FILE}, unless it was meant")
+        text = f"{home / _FILE} has no {some(needed)} that would notice a run that is killed: it may keep its place"
+        source = f"orchestration/{_FILE}, or from that of deploy/ for a cluster"
+        yield warning(f"{text}; take that over from {source}, unless it was meant")
+    elif launcher != ours["run_launcher"]:
+        yield ok(f"{home / _FILE} launches runs by {launcher['class']}, and has them watched")
     elif others:
         yield ok(f"{home / _FILE} differs from this version's in {some(others)}")
     else:
         yield ok(f"{home / _FILE} has this version's settings")
+
+
+def _part(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = settings.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _mapping(text: str) -> Mapping[str, Any]:

@@ -51,11 +51,29 @@ def test_settings_that_lack_what_is_needed_are_told(data: DataDirectory, home: P
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
     severity, text = look(data, home)[0]
     assert severity is Severity.WARNING
-    assert "has no run_launcher, run_monitoring as this version's" in text
+    assert "has no run_launcher, run_monitoring that would notice a run that is killed" in text
+    (home / "dagster.yaml").write_text(
+        _OURS.replace("run_monitoring:\n  enabled: true", "run_monitoring:\n  enabled: 0")
+    )
+    severity, text = look(data, home)[0]
+    assert severity is Severity.WARNING
+    assert "has no run_monitoring that" in text
     (home / "dagster.yaml").write_text(_OURS.replace("max_retries: 2", "max_retries: 3"))
     assert look(data, home)[0] == (
         Severity.OK,
         f"{home / 'dagster.yaml'} differs from this version's in run_retries",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cluster", "launcher"), [("celery", "WatchedCeleryRunLauncher"), ("kubernetes", "K8sRunLauncher")]
+)
+def test_a_clusters_settings_are_in_order(data: DataDirectory, home: Path, cluster: str, launcher: str) -> None:
+    settings = (Path(__file__).parents[2] / "deploy" / cluster / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(settings.replace("storage:", "elsewhere:", 1))
+    assert look(data, home)[0] == (
+        Severity.OK,
+        f"{home / 'dagster.yaml'} launches runs by {launcher}, and has them watched",
     )
 
 
