@@ -113,6 +113,8 @@ def test_the_first_hour_is_the_one_that_a_time_lies_in(monkeypatch: pytest.Monke
         ("JETSTREAM_TRANSPORT", "http"),
         ("JETSTREAM_TRANSPORT", ""),
         ("JETSTREAM_ICEBERG", "my catalogue"),
+        ("JETSTREAM_ICEBERG", "ftp://db.example.org/lake"),
+        ("JETSTREAM_ICEBERG", "postgresql://db.example.org:port/lake"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_with_the_variables_name(

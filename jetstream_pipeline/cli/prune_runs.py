@@ -32,6 +32,8 @@ def prune_runs(older_than: timedelta, most: int | None, dry_run: bool, vacuum: b
     """
     if not older_than:
         raise InvalidInput("--older-than 0: runs of which nobody could look at anything; write 1h or more")
+    if vacuum and dry_run:
+        raise InvalidInput("--vacuum gives back what was deleted, and --dry-run deletes nothing; leave one out")
     before = datetime.now(UTC) - older_than
     with _instance() as instance:
         done = Pruned()
@@ -43,7 +45,7 @@ def prune_runs(older_than: timedelta, most: int | None, dry_run: bool, vacuum: b
             f"{done.deleted:,} runs {would}deleted, {done.stripped:,} {would}stripped of their logs, "
             f"{done.kept:,} kept for others that go on"
         )
-        if vacuum and not dry_run:
+        if vacuum:
             for path in databases(instance):
                 click.echo(_vacuum(path))
 

@@ -71,6 +71,8 @@ def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> 
         if given:
             raise InvalidInput("name the stream that these limits are for")
         names = tuple(name for name, stream in declared.items() if stream.retention)
+        if not names:
+            click.echo("no stream is declared with limits, so all stays; name one, with --events-days 90", err=True)
     check_streams(data, names)
     found = []
     for name in dict.fromkeys(names):

@@ -87,4 +87,6 @@ def test_what_cannot_be_meant_is_told(data: DataDirectory, arguments: list[str],
 
 def test_without_declared_limits_there_is_nothing_to_do(data: DataDirectory) -> None:
     told = run(data, "retain")
-    assert (told.exit_code, told.output) == (0, "")
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert "no stream is declared with limits" in told.stderr
+    assert data.lake.whole("network") == {OLD, NEW}

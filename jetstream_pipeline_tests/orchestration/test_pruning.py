@@ -188,6 +188,7 @@ def test_where_days_are_set_a_job_prunes_once_a_day(instance: dg.DagsterInstance
 
 def test_what_cannot_be_meant_is_told(tmp_path: Path) -> None:
     assert "write a number of days or hours" in command(tmp_path, "--older-than", "soon").output
+    assert "leave one out" in str(command(tmp_path, "--vacuum", "--dry-run").exception)
     assert "write 1h or more" in str(command(tmp_path, "--older-than", "0d").exception)
     assert "DAGSTER_HOME" in str(command(tmp_path).exception)
 
