@@ -10,6 +10,7 @@ loop, and each transport of ours), receiving and decoding, and everything: valid
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     start, end = ((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) for moment in around())
     network = Network(0, arguments.events / 3600)
     simulator = Simulator(network, clock=lambda: end / 1e6 - 0.01, page_cache_bytes=16 << 30)
-    simulator.render_ahead(start, end, compressed=arguments.compressed, wire=encoding.Wire[arguments.wire.name])
+    wire = encoding.Wire[arguments.wire.name]
+    simulator.render_ahead(start, end, compressed=arguments.compressed, wire=wire, processes=os.cpu_count() or 1)
     dictionary = Path(tempfile.mkdtemp()) / "dictionary"
     dictionary.write_bytes(simulator.dictionary)
     async with simulator:

@@ -7,9 +7,10 @@ done in the same thread.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 from jetstream_pipeline.simulator.compression import Compression
@@ -21,6 +22,17 @@ from jetstream_pipeline.simulator.pages import Page, compressed_page, plain_page
 _Key = tuple[int, Encoding, frozenset[str]]
 _T = TypeVar("_T")
 _EVERYBODY: frozenset[str] = frozenset()
+
+
+_inherited: list[PageCache] = []
+
+
+def _inherit(cache: PageCache) -> None:
+    _inherited.append(cache)
+
+
+def _make_inherited(key: _Key) -> Page:
+    return _inherited[0]._make(key)
 
 
 class PageCache:
@@ -52,14 +64,21 @@ class PageCache:
         if key not in self._pages:
             self._rendering(key)
 
-    def render(self, minute: int, encoding: Encoding = V1) -> Page:
-        """Render a page into the cache at once. Only before the server runs."""
-        key = minute, encoding, _EVERYBODY
-        page = self._cached(key)
-        if page is None:
-            page = self._make(key)
-            self._store(key, page)
-        return page
+    def render(self, minutes: Iterable[int], encoding: Encoding = V1, *, processes: int = 1) -> None:
+        """Render pages into the cache at once. Only before the server runs."""
+        keys = [(minute, encoding, _EVERYBODY) for minute in minutes]
+        if processes == 1:
+            for key in keys:
+                self._store(key, self._cached(key) or self._make(key))
+            return
+        if encoding.compressed:
+            # Trained once, for all.
+            _ = self.compressions[encoding.wire].dictionary
+        # A process that is forked has the feed, which cannot be handed over.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(processes, context, _inherit, (self,)) as pool:
+            for key, page in zip(keys, pool.map(_make_inherited, keys), strict=True):
+                self._store(key, page)
 
     def messages(self, events: Sequence[SimulatedEvent], wire: Wire) -> list[bytes]:
         """The events as they are spelled on this wire, before compression."""

@@ -166,12 +166,15 @@ class Simulator:
             raise ValueError("this server has no archive; say with archive_since from when on it is to have one")
         return self.archive
 
-    def render_ahead(self, start_us: int, end_us: int, *, compressed: bool = False, wire: Wire = Wire.V1) -> None:
+    def render_ahead(
+        self, start_us: int, end_us: int, *, compressed: bool = False, wire: Wire = Wire.V1, processes: int = 1
+    ) -> None:
         """Render a span into the page cache, so that its replay costs nothing but sending.
 
-        Takes its time: call it before the server runs."""
-        for minute in range(start_us // MINUTE_US, -(-end_us // MINUTE_US)):
-            self.pages.render(minute, Encoding(wire, compressed))
+        Takes its time, the less the more `processes` there are (more than one only where they can be forked): call it
+        before the server runs."""
+        minutes = range(start_us // MINUTE_US, -(-end_us // MINUTE_US))
+        self.pages.render(minutes, Encoding(wire, compressed), processes=processes)
 
     async def __aenter__(self) -> Simulator:
         self._listener = socket.create_server((self._host, self._port), backlog=_BACKLOG)

@@ -171,18 +171,18 @@ class _Counting(Network):
 
 
 @pytest.mark.parametrize("wire", list(Wire))
-@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize(("compressed", "processes"), [(True, 1), (False, 1), (True, 2)])
 async def test_what_is_rendered_ahead_is_not_rendered_again(
-    network: Network, clock: Clock, wire: Wire, compressed: bool
+    network: Network, clock: Clock, wire: Wire, compressed: bool, processes: int
 ) -> None:
     counting = _Counting(network)
     simulator = Simulator(counting, clock=clock)
     begin, middle = NOON_US - 3 * MINUTE_US, NOON_US // MINUTE_US - 2
-    simulator.render_ahead(begin, NOON_US, wire=wire, compressed=compressed)
+    simulator.render_ahead(begin, NOON_US, wire=wire, compressed=compressed, processes=processes)
     query = f"cursor={begin}"
     if compressed:
         number = zstandard.ZstdCompressionDict(simulator.dictionary_v2).dict_id()
         query += f"&zstdDictionary={number}" if wire is Wire.V2 else "&compress=true"
     async with simulator, subscribed(simulator, query, path=V2 if wire is Wire.V2 else V1) as connection:
         await receive(connection, sum(1 for _ in network.events(begin, NOON_US)))
-    assert counting.asked.count(middle) == 1
+    assert counting.asked.count(middle) == (1 if processes == 1 else 0)
