@@ -23,7 +23,7 @@ class Draft:
     def __init__(self, path: Path, seams: Seams) -> None:
         self.path = path
         self.seams = seams
-        self._behind = Behind("draft", ahead=1)
+        self._behind = Behind("draft")
 
     @cached_property
     def _writer(self) -> WindowWriter:

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Behind:
-    """Takes so many pieces `ahead` of the one that is under way; who gives more waits.
+    """After a piece that failed none is done any more, and its error is raised wherever one is given or waited for."""
 
-    After a piece that failed none is done any more, and its error is raised wherever one is given or waited for.
-    """
-
-    def __init__(self, name: str, ahead: int = 0) -> None:
+    def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._ahead = ahead
-        self._given: deque[Future[None]] = deque()
-        self._has_failed = False
+        self._under_way: Future[None] | None = None
 
     def do(self, work: Callable[[], None]) -> None:
-        """Begin a piece of work, as soon as those before it are done."""
-        self._wait_for_all_but(self._ahead)
-        self._given.append(self._thread.submit(self._do, work))
-
-    def _do(self, work: Callable[[], None]) -> None:
-        if self._has_failed:
-            return
-        try:
-            work()
-        except BaseException:
-            self._has_failed = True
-            raise
+        """Begin a piece of work, as soon as the one before is done."""
+        self.wait()
+        self._under_way = self._thread.submit(work)
 
     def wait(self) -> None:
         """Until all that was given is done."""
-        self._wait_for_all_but(0)
-
-    def _wait_for_all_but(self, number: int) -> None:
-        while len(self._given) > number:
-            self._given[0].result()
-            self._given.popleft()
+        if self._under_way is not None:
+            self._under_way.result()
 
     def close(self) -> None:
         """Let what was given be done, and end."""

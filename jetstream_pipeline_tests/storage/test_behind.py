@@ -1,4 +1,4 @@
-"""Work that goes on behind its giver: in order, so much ahead and no more, and nothing after a failure."""
+"""Work that goes on behind its giver: in order, one piece at once, and nothing after a failure."""
 
 import threading
 from contextlib import closing
@@ -10,27 +10,28 @@ from jetstream_pipeline.storage.behind import Behind
 
 def test_pieces_are_done_in_the_order_given() -> None:
     done: list[int] = []
-    with closing(Behind("test", ahead=2)) as behind:
+    with closing(Behind("test")) as behind:
         for number in range(20):
             behind.do(lambda number=number: done.append(number))
         behind.wait()
         assert done == list(range(20))
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_who_gives_more_than_is_taken_ahead_waits(ahead: int) -> None:
+def test_who_gives_more_waits_for_what_is_under_way() -> None:
     go_on, given = threading.Event(), threading.Semaphore(0)
 
+    def wait() -> None:
+        go_on.wait()
+
     def give() -> None:
-        for _ in range(ahead + 2):
-            behind.do(go_on.wait)
+        for _ in range(2):
+            behind.do(wait)
             given.release()
 
-    with closing(Behind("test", ahead)) as behind:
+    with closing(Behind("test")) as behind:
         giver = threading.Thread(target=give)
         giver.start()
-        for _ in range(ahead + 1):
-            assert given.acquire(timeout=10)
+        assert given.acquire(timeout=10)
         assert not given.acquire(timeout=0.2)
         go_on.set()
         assert given.acquire(timeout=10)
@@ -45,13 +46,12 @@ def test_nothing_is_done_after_a_failure_which_is_told_again_and_again() -> None
         fail.wait()
         raise OSError("no room")
 
-    with closing(Behind("test", ahead=1)) as behind:
+    with closing(Behind("test")) as behind:
         behind.do(failing)
-        behind.do(lambda: done.append(1))
         fail.set()
         for _ in range(2):
             with pytest.raises(OSError, match="no room"):
                 behind.wait()
             with pytest.raises(OSError, match="no room"):
-                behind.do(lambda: done.append(2))
+                behind.do(lambda: done.append(1))
     assert not done
