@@ -32,6 +32,8 @@ from jetstream_pipeline.events.wires import (
 )
 
 _COMMIT = ("rev", "operation", "collection", "rkey", "record", "cid")
+_MANY = 1_000
+"""Messages from which on it costs less to cut values out of all of them than to read each."""
 _KEPT = ("record", "payload", "host")
 _V2_KINDS: dict[type, str] = {V2Commit: COMMIT, V2Identity: IDENTITY, V2Account: ACCOUNT, V2Sync: SYNC}
 _NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
@@ -65,9 +67,8 @@ def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> p
     `latest_us` (unix microseconds)."""
     try:
         _check_shape(messages)
-        try:
-            events = usual_events(messages, host, wire)
-        except Unusual:
+        events = _usual(messages, host, wire)
+        if events is None:
             values = _v1_values(messages) if wire is Wire.V1 else _v2_values(messages)
             events = _events(values, host)
         times = events["time_us"].to_numpy()
@@ -76,6 +77,16 @@ def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> p
         return events
     except (ValueError, RecursionError) as error:
         raise Doubtful(str(error), _place(str(error), messages)) from error
+
+
+def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
+    """The messages as events, where there are many and all are spelled as usual."""
+    if len(messages) < _MANY:
+        return None
+    try:
+        return usual_events(messages, host, wire)
+    except Unusual:
+        return None
 
 
 def _place(error: str, messages: Messages) -> int | None:

@@ -1,7 +1,7 @@
 """The fast road takes what the slow one takes, and makes the same of it, whatever a host sends."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +45,14 @@ ODD_NAMES = (
     "other",
 )
 ODD_MESSAGES = (b"", b" ", b"\n", b"{}", b"null", b"{}{}", b"\xff", b'{"a":"\xff"}', b"[]", b"\xef\xbb\xbf{}")
+
+
+@pytest.fixture(params=[1, sound._MANY], ids=["cut", "read"], autouse=True)
+def _many(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As many messages as are cut at once may be few here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sound, "_MANY", request.param)
+        yield
 
 
 def sound_events(messages: Sequence[bytes], host: str, latest_us: int, wire: Wire) -> pa.RecordBatch | None:
