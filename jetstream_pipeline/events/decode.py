@@ -25,7 +25,7 @@ _PARTS = 8
 """That messages among which one is not sound are taken in."""
 _ALONE = 64
 """Messages of which each is taken alone where one of them is not sound."""
-_CUTS = 8
+_CUTS = 16
 """Messages of a batch that are cut out of it, one by one, where it is known that they are not sound."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ = {Wire.V1: read_v1, Wire.V2: read_v2}

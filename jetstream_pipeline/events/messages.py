@@ -17,7 +17,7 @@ AT_ONCE = 8192
 BLANK = ord("\n")
 """What lies between messages."""
 
-MARGIN = 640
+MARGIN = 768
 """So many octets are best there before the first message and behind the last one: without them, messages that are read
 many at once are first copied to where they are."""
 _MARGIN = bytes((BLANK,)) * MARGIN

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from jetstream_pipeline.events.messages import MARGIN
-
 _SHORT = 64
-_REACHES = (32, _SHORT, MARGIN)
-"""How far the end of a field is looked for."""
+_REACHES = (32, _SHORT, 640)
+"""How far the end of a field is looked for: not beyond the margin, with what comes after it."""
 _INLINE = 12
 _VIEW = np.dtype([("length", "<i4"), ("prefix", "V4"), ("buffer", "<i4"), ("offset", "<i4")])
 _SHORT_VIEW = np.dtype([("length", "<i4"), ("text", f"V{_INLINE}")])
@@ -19,7 +17,12 @@ _SHORT_VIEW = np.dtype([("length", "<i4"), ("text", f"V{_INLINE}")])
 
 
 class Unusual(Exception):
-    """A text is not spelled as it usually is."""
+    """A text is not spelled as it usually is; `place`: in which row, where that is known and nothing else would read it
+    either."""
+
+    def __init__(self, reason: object, place: int | None = None) -> None:
+        super().__init__(reason)
+        self.place = place
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Spans:
         if len(short):
             inlined = Spans(self.memory, self.starts[short], self.ends[short])
             octets = inlined.octets(_INLINE)
+            # Arrow wants nothing behind a text.
             octets[np.arange(_INLINE) >= inlined.lengths[:, None]] = 0
             views.view(_SHORT_VIEW)["text"][short] = octets.view(f"V{_INLINE}").ravel()
         buffers = [None, pa.py_buffer(views), pa.py_buffer(self.memory)]

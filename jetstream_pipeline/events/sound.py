@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.octets import Unusual
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
-from jetstream_pipeline.events.usual import usual_events
+from jetstream_pipeline.events.usual import BYTE, usual_events
 from jetstream_pipeline.events.wires import (
     ERROR,
     Commit,
@@ -37,7 +37,6 @@ _MANY = 1_000
 _KEPT = ("record", "payload", "host")
 _V2_KINDS: dict[type, str] = {V2Commit: COMMIT, V2Identity: IDENTITY, V2Account: ACCOUNT, V2Sync: SYNC}
 _NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
-_BYTE = re.compile(r"\(byte (\d+)\)$")
 _LINE = re.compile(r"`\$\[(\d+)\]")
 _Values = dict[str, Sequence[Any] | pa.Array]
 """A batch's values by column; under `payload` what has them by their kind."""
@@ -85,13 +84,15 @@ def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
         return None
     try:
         return usual_events(messages, host, wire)
-    except Unusual:
+    except Unusual as unusual:
+        if unusual.place is not None:
+            raise Doubtful(str(unusual), unusual.place) from unusual
         return None
 
 
 def _place(error: str, messages: Messages) -> int | None:
     """Which message msgspec means, as far as it says so."""
-    if found := _BYTE.search(error):
+    if found := BYTE.search(error):
         place = int(np.searchsorted(messages.ends, messages.starts[0] + int(found[1])))
     elif found := _LINE.search(error):
         place = int(found[1])

@@ -7,6 +7,7 @@ record, cid. v2: all keys in alphabetical order. Both as in messages of real ser
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -24,10 +25,15 @@ _OPERATIONS = np.array([b"create", b"update", b"delete"])
 _DID, _TID, _NSID, _CID, _TIME_US, _OPERATION = 32, 13, 18, 59, 16, 6
 """How many bytes these usually take."""
 _MAX_DIGITS = 18
+_MOST_BYTES = 2**31 - 1
+"""Arrow points to texts in so much memory."""
 _SECOND, _MICROSECOND = "2026-07-04T12:00:00", "2026-07-04T12:00:00.123456Z"
 _QUOTE, _BACKSLASH = b'"\\'
 _BLANK = 0x20
 _V2_BEGINS = b'{"$type":"message","payload":{"$type":"network.bsky.jetstream.subscribeEvents#'
+
+BYTE = re.compile(r"\(byte (\d+)\)$")
+"""Where in a text msgspec found what it complains of."""
 
 _bodies = msgspec.json.Decoder(msgspec.Raw)
 
@@ -36,10 +42,13 @@ def usual_events(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch:
     """The messages, all of them UTF-8, as events of `EVENT_SCHEMA`; Unusual where one is spelled otherwise."""
     cursors = Cursors(*_with_margin(messages))
     columns = _Columns(cursors.memory, len(messages))
-    if wire is Wire.V1:
-        _read_v1(cursors, columns)
-    else:
-        _read_v2(cursors, columns)
+    try:
+        if wire is Wire.V1:
+            _read_v1(cursors, columns)
+        else:
+            _read_v2(cursors, columns)
+    except IndexError as error:
+        raise Unusual("fields that go on beyond their messages") from error
     return columns.batch(host)
 
 
@@ -47,8 +56,10 @@ def _with_margin(messages: Messages) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """Memory that reaches beyond the first and the last message, and where in it they begin and end."""
     memory, starts, ends = messages.memory, messages.starts, messages.ends
     first, last = int(starts[0]), int(ends[-1])
-    if first >= MARGIN and last + MARGIN <= len(memory):
+    if first >= MARGIN and last + MARGIN <= len(memory) <= _MOST_BYTES:
         return memory, starts, ends
+    if last - first + 2 * MARGIN > _MOST_BYTES:
+        raise Unusual("more than Arrow points to")
     wider = np.full(last - first + 2 * MARGIN, _BLANK, np.uint8)
     wider[MARGIN:-MARGIN] = memory[first:last]
     shift = MARGIN - first
@@ -77,7 +88,8 @@ class _Columns:
         self._kinds[rows] = _KINDS.index(kind)
 
     def batch(self, host: str) -> pa.RecordBatch:
-        arrays = {name: self._array(name) for name in self._starts}
+        # Strangers write the bodies: what is wrong is found there first.
+        arrays = {name: self._array(name) for name in sorted(self._starts, key=lambda name: name not in _BODIES)}
         try:
             if "time" in arrays:
                 arrays["time_us"] = arrays.pop("time").cast(pa.timestamp("us", "UTC"))
@@ -103,7 +115,12 @@ class _Columns:
         else:
             spans = Spans(self._memory, starts[present], ends[present])
         text = spans.text()
-        _CHECKS.get(name, _check_text)(text, spans)
+        try:
+            _CHECKS.get(name, _check_text)(text, spans)
+        except Unusual as error:
+            if error.place is not None and present is not None:
+                error.place = int(np.flatnonzero(present)[error.place])
+            raise
         return strings(lengths, text, present)
 
 
@@ -140,7 +157,9 @@ def _check_body(text: np.ndarray, spans: Spans) -> None:
     try:
         found = _bodies.decode_lines(text.data)
     except (ValueError, RecursionError) as error:
-        raise Unusual(str(error)) from error
+        found_at = BYTE.search(str(error))
+        place = int(np.searchsorted(np.cumsum(lengths), int(found_at[1]), side="right")) if found_at else len(lengths)
+        raise Unusual(str(error), place if place < len(lengths) else None) from error
     if not np.array_equal(np.fromiter(map(len, found), np.int64, len(found)), lengths):
         raise Unusual("more than a body")
 
@@ -150,14 +169,13 @@ def _check_operation(text: np.ndarray, spans: Spans) -> None:
         raise Unusual("an operation")
 
 
+_BODIES = ("record", "payload")
 _CHECKS = {
     "time_us": _check_number,
     "time": _check_time,
     "seq": _check_number,
     "operation": _check_operation,
-    "record": _check_body,
-    "payload": _check_body,
-}
+} | dict.fromkeys(_BODIES, _check_body)
 
 
 def _read_v1(messages: Cursors, columns: _Columns) -> None:

@@ -49,7 +49,8 @@ class Recent:
         self._stretches: deque[_Stretch] = deque()
         self._keys: set[str] = set()
         self._size = 0
-        self._had_repeats = False
+        self._wary = 0
+        """Keys that are to be looked for before they are added, since there were repeats lately."""
         self._position = Position()
 
     @property
@@ -75,21 +76,23 @@ class Recent:
             events = events.filter(result)
             keys = pa.array(keys, pa.string()).filter(result).to_pylist()
             self._keys.update(keys)
-        self._had_repeats = len(keys) < len(result)
         self._position.add(events["time_us"])
         self._add(_Stretch(self.position, keys, ()))
         return result
 
     def _add_new(self, keys: Sequence[str]) -> bool:
         """Add keys if all of them are new, and no two the same."""
-        if self._had_repeats and not (len(set(keys)) == len(keys) and self._keys.isdisjoint(keys)):
+        if self._wary > 0 and not (len(set(keys)) == len(keys) and self._keys.isdisjoint(keys)):
+            self._wary = len(self._keys)
             return False
+        self._wary = max(self._wary - len(keys), 0)
         before = len(self._keys)
         self._keys.update(keys)
         if len(self._keys) == before + len(keys):
             return True
-        # To look at each beforehand would cost more, in all.
+        # To look for each beforehand costs more, in all, where repeats are rare.
         self._keys = {key for stretch in self._stretches for key in stretch.keys}
+        self._wary = len(self._keys)
         return False
 
     def _first_seen(self, keys: Sequence[str]) -> pa.BooleanArray:

@@ -127,18 +127,17 @@ class StagedWindow:
 
     def _write_part(self, batches: _Batches, state: str) -> None:
         number = len(self._parts) + 1
-        self._follow()
-        if self._follower:
-            # What it makes of them does not count before they are durable: it need not wait for that.
-            self._follower(_sections(batches.events))
-            self._followed += 1
         with told(self.folder, "write"):
             rejected = None
             if batches.rejected:
                 rejected = self._write(number, "rejected", batches.rejected, QUARANTINE_SCHEMA)
             metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
             events = self._write(number, "events", batches.events, _PART_SCHEMA.with_metadata(metadata))
+        self._follow()
         self._parts.append(_Part(events, rejected, state))
+        if self._follower:
+            self._follower(_sections(batches.events))
+            self._followed += 1
 
     def follow(self, follower: Follower) -> None:
         """Hand each part's batches, with their sections, to `follower`, in the order added: in the other thread, from

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jetstream_pipeline.events import usual
 from jetstream_pipeline.events.decode import decode_each
 from jetstream_pipeline.events.messages import MARGIN, Messages
 from jetstream_pipeline.events.octets import Unusual
@@ -90,9 +91,10 @@ def test_texts_of_any_length_are_usual(event, wire: Wire, data: st.DataObject) -
 def test_where_messages_lie_makes_no_difference(wire: Wire, data: st.DataObject) -> None:
     messages = [sent(event, wire) for event in data.draw(st.lists(st.sampled_from(EVENTS[:50]), min_size=1))]
     before, after = (data.draw(st.sampled_from((0, 1, MARGIN - 1, MARGIN, 5_000))) for _ in range(2))
-    text = Messages.of(messages)
-    memory = np.concatenate([np.full(before, ord("}")), text.memory, np.full(after, ord("{"))]).astype(np.uint8)
-    moved = Messages(memory, text.starts + before, text.ends + before)
+    together = Messages.of(messages)
+    memory = np.concatenate([np.full(before, ord("}")), together.text, np.full(after, ord("{"))]).astype(np.uint8)
+    shift = before - int(together.starts[0])
+    moved = Messages(memory, together.starts + shift, together.ends + shift)
     assert usual_events(moved, "host", wire).equals(decode_each(messages, "host", wire=wire).events)
 
 
@@ -106,6 +108,9 @@ UNUSUAL = {
     "another operation": CREATE.message.replace(b'"create"', b'"delete"', 1),
     "an unknown operation": CREATE.message.replace(b'"create"', b'"destroy"', 1),
     "an unknown kind": CREATE.message.replace(b'"kind":"commit"', b'"kind":"comment"', 1),
+    "no kind": CREATE.message.replace(b'"kind":"commit"', b'"kind":"xommit"', 1),
+    "another key": CREATE.message.replace(b'"operation"', b'"operatiom"', 1),
+    "another key at the end": CREATE.message.replace(b'},"cid"', b'},"cic"', 1),
     "a kind alone": ACCOUNT.message.replace(b'"kind":"account"', b'"kind":"identity"', 1),
     "a deletion of something": DELETE.message.replace(b'"delete"', b'"update"', 1),
     "more than a record": CREATE.message.replace(b',"cid":', b',"more":{},"cid":', 1),
@@ -130,6 +135,8 @@ UNUSUAL_V2 = {
         b',"record":{', b',"more":{', 1
     ),
     "a time of a zone": CREATE.message_v2.replace(b'Z"}}', b'+02:00"}}', 1),
+    "a time of an hour's zone": CREATE.message_v2.replace(CREATE.message_v2[-29:-2], b'"2026-07-04T12:00:00+02"'),
+    "a time of a short zone": CREATE.message_v2.replace(CREATE.message_v2[-29:-2], b'"2026-07-04T12:00:00+02:00"'),
     "a time of a day": CREATE.message_v2.replace(b'"time":"2026-07-04T', b'"time":"2026-07-04 ', 1),
     "a time of minutes": CREATE.message_v2.replace(CREATE.message_v2[-29:-2], b'"2026-07-04T12:00Z"'),
     "a time more precise": CREATE.message_v2.replace(b'Z"}}', b'00000001Z"}}', 1),
@@ -153,3 +160,36 @@ def test_what_is_spelled_otherwise_is_left_to_others(message: bytes, wire: Wire)
     for messages in ([message], [usual, message, usual]):
         with pytest.raises(Unusual):
             cut(messages, wire)
+
+
+@pytest.mark.parametrize("digits", [20, 31, 64, 600, 634, 639, 640, 700])
+def test_a_number_that_goes_on_for_long_leads_nowhere(digits: int) -> None:
+    long = ACCOUNT.message.replace(b'"cursor":', b'"cursor":' + b"1" * digits, 1)
+    cut_off = b'{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","time_us":1783175888085434,"cursor":}'
+    for messages in ([long, cut_off], [cut_off, long], [long, CREATE.message]):
+        with pytest.raises(Unusual):
+            cut(messages)
+
+
+def test_more_than_arrow_points_to_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = Messages.of([CREATE.message] * 3)
+    needed = len(messages.text) + 2 * MARGIN
+    monkeypatch.setattr(usual, "_MOST_BYTES", needed - 1)
+    behind = Messages(
+        np.concatenate([np.zeros(5_000, np.uint8), messages.memory]),
+        *(places + 5_000 for places in (messages.starts, messages.ends)),
+    )
+    with pytest.raises(Unusual):
+        usual_events(behind, "host", Wire.V1)
+    monkeypatch.setattr(usual, "_MOST_BYTES", needed)
+    assert usual_events(behind, "host", Wire.V1).num_rows == 3
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_a_body_that_cannot_be_read_is_named(wire: Wire) -> None:
+    messages = [sent(event, wire) for event in EVENTS[:200] if b"\\ud83d" not in event.message]
+    place = next(number for number, message in enumerate(messages) if number > 50 and b'"create"' in message)
+    messages[place] = messages[place].replace(b'"$type":"app', b'"$type":"\\ud83d', 1)
+    with pytest.raises(Unusual) as unusual_one:
+        cut(messages, wire)
+    assert unusual_one.value.place == place

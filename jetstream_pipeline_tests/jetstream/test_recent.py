@@ -15,7 +15,7 @@ def events(*times: int) -> pa.RecordBatch:
     return decode([identity(time, time).encode() for time in times], "host").events
 
 
-@given(st.lists(st.lists(st.integers(0, 50), max_size=8), max_size=10))
+@given(st.lists(st.lists(st.integers(0, 50) | st.integers(51, 5_000), max_size=8), max_size=20))
 def test_each_event_is_new_once(batches: list[list[int]]) -> None:
     seen = Recent(span_us=1_000)
     new = [
