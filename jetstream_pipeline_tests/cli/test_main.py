@@ -1,4 +1,4 @@
-"""The command line as a person meets it: in a process of its own."""
+"""The command line as a person meets it."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from jetstream_pipeline.simulator import Network
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.cli.commands import run as run_here
+from jetstream_pipeline_tests.cli.commands import told
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=2))
 SPAN = ("--start", WINDOW.start.isoformat(), "--end", WINDOW.end.isoformat())
@@ -39,21 +40,21 @@ def simulating(*options: str) -> Iterator[str]:
     assert code == 0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host() -> Iterator[str]:
     with simulating() as address:
         yield address
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
     command = [sys.executable, "-m", "jetstream_pipeline", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
 
 
 def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp_path: Path) -> None:
-    result = run(
-        "replay", *SPAN, "-c", "app.bsky.feed.post", "--json", JETSTREAM_HOSTS=host, JETSTREAM_DATA_DIR=str(tmp_path)
-    )
+    options = ("-c", "app.bsky.feed.post", "--json")
+    result = run("replay", *SPAN, *options, JETSTREAM_HOSTS=host, JETSTREAM_DATA_DIR=str(tmp_path))
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["state"] == "complete"
@@ -63,7 +64,7 @@ def test_replay_prints_a_complete_window_of_the_wanted_collection(host: str, tmp
 
 def replayed(folder: Path, host: str, *options: str) -> dict[str, Any]:
     """The summary that `replay --json` prints for the window."""
-    result = run("replay", *SPAN, "--json", "-i", host, *options, JETSTREAM_DATA_DIR=str(folder))
+    result = told(folder, "replay", *SPAN, "--json", "-i", host, *options)
     assert result.returncode in (0, 1), result.stderr
     summary: dict[str, Any] = json.loads(result.stdout)
     assert (summary["state"] == "complete") == (result.returncode == 0)
@@ -118,10 +119,16 @@ def test_simulates_seed_look_back_and_cuts_are_the_ones_asked_for(tmp_path: Path
 def test_a_refusal_is_one_line_and_exit_code_2(
     arguments: tuple[str, ...], environment: dict[str, str], words: str, tmp_path: Path
 ) -> None:
-    result = run("replay", *arguments, **{"JETSTREAM_DATA_DIR": str(tmp_path), **environment})
+    result = told(tmp_path, "replay", *arguments, **environment)
     assert result.returncode == 2
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_process_ends_so_too(tmp_path: Path) -> None:
+    result = run("replay", JETSTREAM_DATA_DIR=str(tmp_path))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch("jetstream-pipeline: Missing option .*\n", result.stderr)
 
 
 @pytest.mark.parametrize(

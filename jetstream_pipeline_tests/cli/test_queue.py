@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jetstream_pipeline import Queue
+from jetstream_pipeline_tests.cli.commands import told
 
 
 @pytest.fixture
@@ -31,10 +32,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"JETSTREAM_DATA_DIR": str(folder)}
-    result = subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, timeout=60
-    )
+    result = told(folder, "queue", *arguments)
     assert result.returncode == code, result.stderr
     return result
 
@@ -80,8 +78,12 @@ def test_list_shows_the_others_where_one_cannot_be_read(queue: Queue, tmp_path: 
 
 def test_list_does_not_wait_long_for_a_queue_that_is_held(queue: Queue, tmp_path: Path) -> None:
     Queue("other", create_new_queue=True, data_dir=tmp_path)
+    environment = os.environ | {"JETSTREAM_DATA_DIR": str(tmp_path)}
     with queue.opened():
-        result = run(tmp_path, "list", "--json", code=2)
+        result = subprocess.run(
+            command("list", "--json"), capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
+    assert result.returncode == 2
     assert [json.loads(line)["queue"] for line in result.stdout.splitlines()] == ["other"]
     assert f"process {os.getpid()} holds the queue work for more than 2 s" in result.stderr
 

@@ -1,4 +1,4 @@
-"""The command `stream` as a person meets it: every option, against a simulated network in a process of its own."""
+"""The command `stream` as a person meets it: every option, against a simulated network."""
 
 import json
 import os
@@ -19,6 +19,7 @@ import pytest
 from jetstream_pipeline import JetstreamRecord, Queue
 from jetstream_pipeline.simulator import Faults, Network, SimulatedEvent, Simulator, running
 from jetstream_pipeline.simulator.faults import Close
+from jetstream_pipeline_tests.cli.commands import told
 from jetstream_pipeline_tests.connector.events import identity, simulated
 from jetstream_pipeline_tests.handles.names import naming
 from jetstream_pipeline_tests.handles.web import serving
@@ -46,20 +47,22 @@ def _later(moment_us: int, seconds: int) -> str:
     return f"{datetime.fromtimestamp(moment_us / 1e6 + seconds, UTC):%Y-%m-%d-%H:%M:%S}"
 
 
-def command(*options: str, module: str = "jetstream_pipeline") -> list[str]:
-    name = ["stream"] if module == "jetstream_pipeline" else []
-    return [sys.executable, "-m", module, *name, *options]
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "jetstream_pipeline", "stream", *options]
 
 
-def stream(
-    folder: Path, host: Simulator | None, *options: str, module: str = "jetstream_pipeline", **environment: str
-) -> subprocess.CompletedProcess[str]:
+def stream(folder: Path, host: Simulator | None, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     instance = ["-i", host.address] if host else []
+    return told(folder, "stream", *instance, *options, **environment)
+
+
+def module(folder: Path, host: Simulator, *options: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, by the name of its module."""
     return subprocess.run(
-        command(*instance, *options, module=module),
+        [sys.executable, "-m", "jetstream_pipeline.jetstream_cli", "-i", host.address, *options],
         capture_output=True,
         text=True,
-        env=os.environ | {"JETSTREAM_DATA_DIR": str(folder), **environment},
+        env=os.environ | {"JETSTREAM_DATA_DIR": str(folder)},
         timeout=90,
     )
 
@@ -99,10 +102,10 @@ def test_a_start_and_a_number_and_posts_unless_told_otherwise(
 
 def test_the_module_is_the_same_command(simulator: Simulator, events: list[SimulatedEvent], tmp_path: Path) -> None:
     options = ("--start-timestamp", _START_TEXT, "--num-records", "5")
-    result = stream(tmp_path, simulator, *options, module="jetstream_pipeline.jetstream_cli")
+    result = module(tmp_path, simulator, *options)
     assert result.returncode == 0, result.stderr
     assert found(tmp_path) == simulated(wanted(events, "app.bsky.feed.post")[:5])
-    refused = stream(tmp_path, simulator, "--cursor", "x", module="jetstream_pipeline.jetstream_cli")
+    refused = module(tmp_path, simulator, "--cursor", "x")
     assert refused.returncode == 2
     assert refused.stderr.startswith("python -m jetstream_pipeline.jetstream_cli: ")
 

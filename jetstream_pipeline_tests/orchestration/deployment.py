@@ -51,6 +51,7 @@ class Deployment:
     variables: Mapping[str, str]
     declared: Mapping[str, object] = field(default_factory=dict)
     concurrent: int = 4
+    _opened: dg.DagsterInstance | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True)
@@ -94,8 +95,15 @@ class Deployment:
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            yield instance
+        """The one that is open, if one is: to open it costs more than a dozen looks at what is stored."""
+        if self._opened:
+            yield self._opened
+            return
+        with dg.DagsterInstance.from_config(str(self.home)) as self._opened:
+            try:
+                yield self._opened
+            finally:
+                self._opened = None
 
     def backfill(self, windows: Sequence[Window]) -> None:
         """Ask for what the UI asks for: the events of these windows, as the asset's policy has it."""
@@ -165,11 +173,12 @@ class Deployment:
     def wait(self, until: Callable[[], bool], limit: float, poll: float = 0.5) -> None:
         """Wait for something to come true; AssertionError, with the end of the daemon's log, where it does not."""
         end = time.monotonic() + limit
-        while not until():
-            if time.monotonic() > end:
-                log = (self.home / "daemon.log").read_text(errors="replace")[-3000:]
-                raise AssertionError(f"not so after {limit:.0f} s; the daemon's log ends:\n{log}")
-            time.sleep(poll)
+        with self.instance():
+            while not until():
+                if time.monotonic() > end:
+                    log = (self.home / "daemon.log").read_text(errors="replace")[-3000:]
+                    raise AssertionError(f"not so after {limit:.0f} s; the daemon's log ends:\n{log}")
+                time.sleep(poll)
 
 
 def changed(text: str, **values: tuple[object, object]) -> str:

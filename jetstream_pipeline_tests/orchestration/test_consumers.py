@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import pairwise
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -182,17 +181,16 @@ def test_a_version_that_dagster_made_up_is_no_content(data: DataDirectory, dagst
 
 def test_a_run_that_failed_is_asked_for_again_after_pauses_that_grow_to_a_day(consumer: Consumer) -> None:
     told(consumer.instance, HOUR, "a")
-    moments: list[float] = []
-    keys = set()
-    for now in range(0, 400_000, 60):
-        for request in consumer.look(now):
-            moments.append(now)
-            keys.add(request.run_key)
-            consumer.ran(request, "FAILURE")
-    pauses = [later - earlier for earlier, later in pairwise(moments)]
-    assert pauses[:11] == [60 * 2**number for number in range(11)]
-    assert set(pauses[11:]) == {24 * 3600}
-    assert len(keys) == len(moments)
+    now, keys = 0.0, set()
+    for pause in (*(60 * 2**number for number in range(11)), *[24 * 3600] * 3):
+        (request,) = consumer.look(now)
+        keys.add(request.run_key)
+        consumer.ran(request, "FAILURE")
+        for share in (0.0, 0.5, 0.9):
+            assert consumer.look(now + pause * share) == []
+        assert consumer.look(now + pause - 1) == []
+        now += pause
+    assert len(keys) == 14
 
 
 def test_windows_that_fail_for_ever_leave_room_for_all_others(consumer: Consumer) -> None:
