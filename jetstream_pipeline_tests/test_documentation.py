@@ -73,7 +73,7 @@ def run(commands: list[list[str]], folder: Path, words: dict[str, str]) -> str:
 
 def test_every_example_of_the_connector_runs_one_after_the_other(stack: ExitStack, tmp_path: Path) -> None:
     now = datetime.now(UTC)
-    (address,) = serving(stack, Simulator(Network(seed=15, rate=5)))
+    (address,) = serving(stack, Simulator(Network(seed=15, rate=2)))
     shell, python = examples(_CONNECTOR, "sh"), examples(_CONNECTOR, "python")
     assert len(shell) == 2
     assert len(python) == 5
@@ -88,7 +88,7 @@ def test_every_example_of_the_connector_runs_one_after_the_other(stack: ExitStac
 
 
 def test_every_example_of_windows_runs_one_after_the_other(stack: ExitStack, tmp_path: Path) -> None:
-    network, late = Network(seed=15, rate=3), Witness(offset=timedelta(seconds=9))
+    network, late = Network(seed=15, rate=2), Witness(offset=timedelta(seconds=9))
     window, old = (Window.hour(datetime.now(UTC) - timedelta(hours=hours)) for hours in (3, 6))
     archiving = Simulator(network, lookback=timedelta(hours=3), archive_since=old.start - timedelta(minutes=30))
     addresses = serving(stack, Simulator(network, blind=0.2), Simulator(network, witness=late), archiving)

@@ -74,24 +74,25 @@ class Home:
         """
         until = time.monotonic() + limit
         told = ""
-        while True:
-            runs = {job: self._runs(job) for job in jobs}
-            now = "; ".join(f"{job}: {_states(states)}" for job, states in runs.items())
-            if now != told:
-                told = now
-                yield now
-            if runs[jobs[-1]]["SUCCESS"] >= count:
-                return
-            if any(states["FAILURE"] for states in runs.values()):
-                raise DemoError(f"a run of Dagster's failed ({now}); see {daemon.log}")
-            daemon.check()
-            if time.monotonic() > until:
-                raise DemoError(f"not done after {limit:.0f} s ({now}); see {daemon.log}")
-            time.sleep(_POLL_SEC)
-
-    def _runs(self, job: str) -> Counter[str]:
         with dg.DagsterInstance.from_config(str(self.folder)) as instance:
-            return Counter(run.status.value for run in instance.get_runs(dg.RunsFilter(job_name=job)))
+            while True:
+                runs = {job: _runs(instance, job) for job in jobs}
+                now = "; ".join(f"{job}: {_states(states)}" for job, states in runs.items())
+                if now != told:
+                    told = now
+                    yield now
+                if runs[jobs[-1]]["SUCCESS"] >= count:
+                    return
+                if any(states["FAILURE"] for states in runs.values()):
+                    raise DemoError(f"a run of Dagster's failed ({now}); see {daemon.log}")
+                daemon.check()
+                if time.monotonic() > until:
+                    raise DemoError(f"not done after {limit:.0f} s ({now}); see {daemon.log}")
+                time.sleep(_POLL_SEC)
+
+
+def _runs(instance: dg.DagsterInstance, job: str) -> Counter[str]:
+    return Counter(run.status.value for run in instance.get_runs(dg.RunsFilter(job_name=job)))
 
 
 def _states(runs: Counter[str]) -> str:

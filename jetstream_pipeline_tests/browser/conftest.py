@@ -1,5 +1,6 @@
 """A browser on the demonstration's UI, once for all tests here."""
 
+import os
 import re
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from playwright.sync_api import sync_playwright
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline_tests.browser.chromium import NoChromium, find_or_install
 from jetstream_pipeline_tests.browser.dagster_ui import DagsterUI
+from jetstream_pipeline_tests.cli.test_demo import COMMAND
 
-_COMMAND = [sys.executable, "-u", "-m", "jetstream_pipeline", "demo", "--ui", "--port", "0"]
+_WHOLE = [sys.executable, "-u", "-m", "jetstream_pipeline", "demo"]
+"""For pictures, with all its events."""
 _ADDRESS = re.compile(r"^Dagster's UI: (http://127\.0\.0\.1:\d+) ")
 _STOPPING_SEC = 60
 _SHOWN = pytest.StashKey[tuple[DagsterUI, Path]]()
@@ -40,7 +43,9 @@ def chromium() -> Path:
 @pytest.fixture(scope="module")
 def demo(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
-    with subprocess.Popen(_COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = _WHOLE if os.environ.get("JETSTREAM_TEST_SCREENSHOTS") else COMMAND
+    command = [*command, "--ui", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout
         told = []
         try:

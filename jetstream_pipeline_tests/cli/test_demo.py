@@ -16,7 +16,9 @@ from jetstream_pipeline.cli import demo as module
 from jetstream_pipeline.settings import described
 from jetstream_pipeline.storage.layout import DataDirectory
 
-COMMAND = [sys.executable, "-u", "-m", "jetstream_pipeline", "demo"]
+_FEW = "from jetstream_pipeline.cli import demo, main; demo._RATE = 2.0; main.main()"
+COMMAND = [sys.executable, "-u", "-c", _FEW, "demo"]
+"""The demonstration with a tenth of its events."""
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -257,8 +257,9 @@ def test_a_second_signal_waits_for_nobody(simulator: Simulator, tmp_path: Path) 
 
 
 def test_progress_is_told_in_plain_lines_and_not_at_all_when_quiet(tmp_path: Path) -> None:
+    few = Network(seed=14, rate=1)
     for quiet in (False, True):
-        with running(Simulator(_NETWORK, faults=Faults(script=(Close(50, 1001, "back soon"),)))) as simulator:
+        with running(Simulator(few, faults=Faults(script=(Close(50, 1001, "back soon"),)))) as simulator:
             options = ("-n", "0", "-t", "7", "-s", _START_TEXT, *_EVERYTHING)
             result = stream(tmp_path, simulator, *options, *(["--quiet"] if quiet else []))
             assert result.returncode == 0

@@ -83,16 +83,20 @@ print(time.monotonic() - wall, time.process_time() - processor)
 
 
 def test_the_definitions_load_within_two_seconds_beyond_dagster(tmp_path: Path) -> None:
-    """The quickest of several. On a machine that others keep busy, the processor's time stands for it."""
-    loads = [tuple(map(float, run(tmp_path, "-c", _LOAD).split())) for _ in range(3)]
-    is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-    assert min(processor if is_busy else wall for wall, processor in loads) < 2
+    """One of a few. On a machine that others keep busy, the processor's time stands for it."""
+
+    def load() -> float:
+        wall, processor = map(float, run(tmp_path, "-c", _LOAD).split())
+        return processor if os.getloadavg()[0] > (os.cpu_count() or 1) else wall
+
+    assert any(load() < 2 for _ in range(3))
 
 
 _ALONE = """
 import os, sys
-import dagster, duckdb, httpx2, matplotlib, msgspec, numpy, pyarrow.compute, pyarrow.parquet, pydantic_settings
-import rich.table, websockets.asyncio.client, zstandard
+import dagster._core.storage.event_log, dagster.components
+import duckdb, httpx2, matplotlib, msgspec, numpy, pyarrow.compute, pyarrow.parquet, pydantic_settings
+import rich.table, sqlalchemy.orm, websockets.asyncio.client, zstandard
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
