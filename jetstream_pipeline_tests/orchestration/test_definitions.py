@@ -93,10 +93,10 @@ def test_the_definitions_load_within_two_seconds_beyond_dagster(tmp_path: Path) 
 
 
 _ALONE = """
-import os, sys
-import dagster._core.storage.event_log, dagster.components
-import duckdb, httpx2, matplotlib, msgspec, numpy, pyarrow.compute, pyarrow.parquet, pydantic_settings
-import rich.table, sqlalchemy.orm, websockets.asyncio.client, zstandard
+import gc, os, sys
+import dagster, duckdb, httpx2, matplotlib, msgspec, numpy, pyarrow.compute, pyarrow.parquet, pydantic_settings
+import rich.table, websockets.asyncio.client, zstandard
+gc.disable()  # It would copy into each fork all that it looks at.
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
