@@ -1,5 +1,6 @@
 """What most tests begin with."""
 
+import gc
 import os
 import shutil
 import ssl
@@ -36,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if chosen := config.getoption("--transport"):
         transport.DEFAULT = Transport(chosen)
         os.environ["JETSTREAM_TRANSPORT"] = chosen
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector of garbage need not look at all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture
