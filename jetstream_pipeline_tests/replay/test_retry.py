@@ -1,11 +1,9 @@
 """What a newer version of the program can read goes from quarantine to where it belongs, once."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -34,6 +32,7 @@ from jetstream_pipeline.storage.summary import WindowSummary, read_summary
 from jetstream_pipeline.window import Window, to_us
 from jetstream_pipeline_tests.archive.rows import archiving
 from jetstream_pipeline_tests.archive.segments import CREATE, Row
+from jetstream_pipeline_tests.cli.commands import told
 from jetstream_pipeline_tests.hostile import identity, sending, serving
 from jetstream_pipeline_tests.windows import rows_of
 
@@ -323,10 +322,8 @@ def test_a_name_without_quarantine_is_told(tmp_path: Path) -> None:
         list(retry(DataDirectory(tmp_path), "nothing"))
 
 
-def run(data: DataDirectory, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jetstream_pipeline", "quarantine", *words]
-    environment = os.environ | {"JETSTREAM_DATA_DIR": str(data.root)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+def run(data: DataDirectory, *words: str) -> CompletedProcess[str]:
+    return told(data.root, "quarantine", *words)
 
 
 def test_the_commands_list_what_there_is_and_try_it_again(data: DataDirectory) -> None:

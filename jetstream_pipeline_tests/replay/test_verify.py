@@ -1,12 +1,10 @@
 """A second host shows what the first one did not see, and the window gets it."""
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import dagster as dg
@@ -28,6 +26,7 @@ from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.warehouse.database import querying
 from jetstream_pipeline.window import Window
+from jetstream_pipeline_tests.cli.commands import told
 from jetstream_pipeline_tests.windows import rows_of
 
 NETWORK = Network(rate=4)
@@ -148,11 +147,9 @@ def test_a_window_is_not_held_against_its_own_host_or_one_that_lacks_its_start(
         verify(data, dead)
 
 
-def run(data: DataDirectory, *hosts: Host) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jetstream_pipeline", "verify", "--from", WINDOW.start.isoformat()]
-    command += ["--to", WINDOW.end.isoformat(), *(word for host in hosts for word in ("-i", host.address))]
-    environment = os.environ | {"JETSTREAM_DATA_DIR": str(data.root)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+def run(data: DataDirectory, *hosts: Host) -> CompletedProcess[str]:
+    span = ("--from", WINDOW.start.isoformat(), "--to", WINDOW.end.isoformat())
+    return told(data.root, "verify", *span, *(word for host in hosts for word in ("-i", host.address)))
 
 
 def test_the_command_says_what_each_host_lacks_and_derives_the_tables_anew(
