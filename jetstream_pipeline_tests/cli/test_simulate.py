@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +13,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from jetstream_pipeline.simulator import Network, Simulator, Witness
-from jetstream_pipeline_tests.cli.test_main import run, simulating
+from jetstream_pipeline_tests.cli.commands import told
+from jetstream_pipeline_tests.cli.test_main import simulating
 from jetstream_pipeline_tests.simulator.archive_client import ArchiveClient
 
 V2 = "xrpc/network.bsky.jetstream.subscribeEvents"
@@ -69,8 +71,8 @@ def test_a_host_sends_so_many_events_a_second_to_all_of_its_subscribers_together
     "options",
     [("--blind", "2"), ("--blind", "nan"), ("--offset", "nan"), ("--offset", "x"), ("--events-per-second", "0")],
 )
-def test_numbers_that_describe_no_host_are_refused_in_one_line(options: tuple[str, ...]) -> None:
-    result = run("simulate", "--port", "0", *options)
+def test_numbers_that_describe_no_host_are_refused_in_one_line(options: tuple[str, ...], tmp_path: Path) -> None:
+    result = told(tmp_path, "simulate", "--port", "0", *options)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
 
@@ -101,8 +103,8 @@ def test_a_host_has_an_archive() -> None:
         ("--archive-since", "2026-11-01", "--old"),
     ],
 )
-def test_an_archive_that_cannot_be_is_refused_in_one_line(options: tuple[str, ...]) -> None:
-    result = run("simulate", "--port", "0", *options)
+def test_an_archive_that_cannot_be_is_refused_in_one_line(options: tuple[str, ...], tmp_path: Path) -> None:
+    result = told(tmp_path, "simulate", "--port", "0", *options)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "archive" in result.stderr or "is not a time" in result.stderr
