@@ -63,17 +63,20 @@ def check_whole(deployment: Deployment, windows: list[Window]) -> None:
     for window in windows:
         seqs = rows_of(deployment.data.lake.events_path("network", window), ["seq"])["seq"].to_pylist()
         assert seqs == [event.seq for event in NETWORK.events(window.start_us, window.end_us)]
+    assert steps(deployment) == (0, 0, 0)
+
+
+def steps(deployment: Deployment) -> tuple[int, int, int]:
+    """How many have a slot of the hosts' pool, wait for one, and have been given one."""
     with deployment.instance() as instance:
         slots = instance.event_log_storage.get_concurrency_info(pool(deployment.stream()))
-    assert (slots.active_slot_count, slots.pending_step_count, slots.assigned_step_count) == (0, 0, 0)
+    return slots.active_slot_count, slots.pending_step_count, slots.assigned_step_count
 
 
 def at_rest(deployment: Deployment, windows: list[Window]) -> bool:
-    with deployment.instance() as instance:
-        slots = instance.event_log_storage.get_concurrency_info(pool(deployment.stream()))
     unfinished = [run for run in deployment.runs() if not run.is_finished]
     whole = set(deployment.materialized()) >= {window.key for window in windows}
-    return whole and not unfinished and not slots.active_slot_count
+    return whole and not unfinished and not any(steps(deployment))
 
 
 def test_hours_during_which_the_daemon_was_down_are_there_soon_after_it_is_up_also_when_all_is_killed_meanwhile(
