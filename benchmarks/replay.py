@@ -40,7 +40,7 @@ from jetstream_pipeline.window import Window
 
 WINDOW = Window.hour(datetime(2026, 7, 4, 12, tzinfo=UTC))
 AROUND = timedelta(minutes=2)
-SHORT_EVENTS = 250_000
+SHORT_EVENTS = 450_000
 FOREIGN_PART = 10
 FOREIGN = "atproto's client, decoding"
 BARE = "bare websockets, receiving"

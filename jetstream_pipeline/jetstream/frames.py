@@ -82,6 +82,10 @@ def _chain(memory: np.ndarray, at: int, end: int) -> tuple[np.ndarray, np.ndarra
     if (places[:1] != at).any():
         return places[:0], places[:0], places[:0]
     if (places[1:] != ends[:-1]).any():
+        # Messages begin alike, which most of what only looks like a header does not.
+        alike = memory[starts] == memory[starts[0]]
+        places, starts, ends = places[alike], starts[alike], ends[alike]
+    if (places[1:] != ends[:-1]).any():
         rows = _following(places, ends)
         places, starts, ends = places[rows], starts[rows], ends[rows]
     whole = np.count_nonzero(ends <= end)

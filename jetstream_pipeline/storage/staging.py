@@ -126,6 +126,13 @@ class StagedWindow:
         self._durable_at = time.monotonic()
 
     def _write_part(self, batches: _Batches, state: str) -> None:
+        try:
+            # It need not wait until they are durable: what it makes of them does not count before.
+            self._hand_on(batches.events)
+        finally:
+            self._parts.append(self._written(batches, state))
+
+    def _written(self, batches: _Batches, state: str) -> _Part:
         number = len(self._parts) + 1
         with told(self.folder, "write"):
             rejected = None
@@ -133,16 +140,18 @@ class StagedWindow:
                 rejected = self._write(number, "rejected", batches.rejected, QUARANTINE_SCHEMA)
             metadata = {_STATE: state.encode(), _REJECTED: rejected.name.encode() if rejected else b""}
             events = self._write(number, "events", batches.events, _PART_SCHEMA.with_metadata(metadata))
-        self._follow()
-        self._parts.append(_Part(events, rejected, state))
-        if self._follower:
-            self._follower(_sections(batches.events))
-            self._followed += 1
+        return _Part(events, rejected, state)
 
     def follow(self, follower: Follower) -> None:
         """Hand each part's batches, with their sections, to `follower`, in the order added: in the other thread, from
         the next checkpoint on, or by `wait`."""
         self._follower = follower
+
+    def _hand_on(self, batches: Sequence[pa.RecordBatch]) -> None:
+        self._follow()
+        if self._follower:
+            self._follower(_sections(batches))
+            self._followed += 1
 
     def _follow(self) -> None:
         for part in self._parts[self._followed :] if self._follower else ():

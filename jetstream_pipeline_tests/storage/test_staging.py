@@ -18,7 +18,7 @@ from jetstream_pipeline.storage.errors import StorageError, WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
 from jetstream_pipeline.storage.settling import settling
-from jetstream_pipeline.storage.staging import StagedWindow, staged, sweep
+from jetstream_pipeline.storage.staging import Sections, StagedWindow, staged, sweep
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.disks import empty, flip_first, flip_last, flip_middle, lengthen, truncate
 from jetstream_pipeline_tests.windows import HOUR, commit, store
@@ -415,3 +415,18 @@ def test_after_a_part_that_could_not_be_written_none_is_and_the_error_is_told(da
     with staged(data, "network", HOUR) as files:
         assert files.state == "one"
         assert sections(files) == [(2, "k1")]
+
+
+def test_what_a_follower_fails_at_is_durable_all_the_same(data: DataDirectory) -> None:
+    def fail(_: Sections) -> None:
+        raise OSError("no room")
+
+    with staged(data, "network", HOUR) as files:
+        files.follow(fail)
+        files.add(2, events(1, 2))
+        files.checkpoint("so far")
+        with pytest.raises(OSError, match="no room"):
+            files.wait()
+    with staged(data, "network", HOUR) as files:
+        assert files.state == "so far"
+        assert sum(batch.num_rows for _, batch in files.events()) == 2
