@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-AT_ONCE = 8192
+AT_ONCE = 8_192
 """Messages that are taken, and decoded, without a pause: some milliseconds."""
 
 BLANK = ord("\n")
@@ -39,11 +39,7 @@ class Messages(Sequence[bytes]):
         if isinstance(messages, Messages):
             return messages
         messages = list(messages)
-        return cls.joining(messages, np.fromiter(map(len, messages), np.int64, len(messages)))
-
-    @classmethod
-    def joining(cls, messages: Iterable[bytes], lengths: np.ndarray) -> Messages:
-        """Messages, or what else has octets, that are so long."""
+        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
         after = MARGIN + np.cumsum(lengths + 1)
         memory = b"\n".join(chain((_MARGIN,), messages, (_MARGIN,)))
         return cls(np.frombuffer(memory, np.uint8), after - lengths, after)

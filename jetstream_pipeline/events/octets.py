@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,7 @@ class Cursors:
         return len(self._front)
 
     def of(self, rows: np.ndarray) -> Cursors:
-        """Those of some rows, by their numbers."""
+        """Those of some rows: their numbers, or a mask."""
         return Cursors(self.memory, self._front[rows], self._back[rows])
 
     def octet(self, ahead: int = 0) -> np.ndarray:
@@ -158,10 +159,15 @@ class Cursors:
 
 def strings(lengths: np.ndarray, text: np.ndarray, present: np.ndarray | None = None) -> pa.StringArray:
     """Texts of these lengths, one after the other; null where `present` (a mask) says that there is none."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
     validity = None if present is None else pa.py_buffer(np.packbits(present, bitorder="little"))
-    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text), validity)
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets(lengths)), pa.py_buffer(text), validity)
+
+
+def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where texts of these lengths begin, one after the other, and where the last one ends."""
+    places = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=places[1:])
+    return places
 
 
 def _windows(memory: np.ndarray, width: int) -> np.ndarray:

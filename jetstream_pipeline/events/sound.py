@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.octets import Unusual
+from jetstream_pipeline.events.octets import Unusual, offsets, strings
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
-from jetstream_pipeline.events.usual import BYTE, usual_events
+from jetstream_pipeline.events.usual import byte_told, usual_events
 from jetstream_pipeline.events.wires import (
     ERROR,
     Commit,
@@ -92,8 +92,8 @@ def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
 
 def _place(error: str, messages: Messages) -> int | None:
     """Which message msgspec means, as far as it says so."""
-    if found := BYTE.search(error):
-        place = int(np.searchsorted(messages.ends, messages.starts[0] + int(found[1])))
+    if (byte := byte_told(error)) is not None:
+        place = int(np.searchsorted(messages.ends, messages.starts[0] + byte))
     elif found := _LINE.search(error):
         place = int(found[1])
     else:
@@ -144,7 +144,7 @@ def _check_shape(messages: Messages) -> None:
     if (octets[messages.ends - 1] != ord("}")).any():
         raise Doubtful("a message that does not end as an object does")
     text = messages.text
-    pa.StringArray.from_buffers(1, pa.py_buffer(_offsets([len(text)])), pa.py_buffer(text)).validate(full=True)
+    pa.StringArray.from_buffers(1, pa.py_buffer(offsets([len(text)])), pa.py_buffer(text)).validate(full=True)
 
 
 def _events(values: _Values, host: str) -> pa.RecordBatch:
@@ -182,20 +182,11 @@ def _payloads(values: _Values, is_commit: np.ndarray) -> list[msgspec.Raw]:
 
 def _texts(bodies: Sequence[msgspec.Raw], rows: np.ndarray, wanted: np.ndarray) -> pa.Array:
     """JSON objects as received, in these rows: in those that are wanted, and null in all others."""
-    text = b"".join(bodies)
+    text = np.frombuffer(b"".join(bodies), np.uint8)
     lengths = np.zeros(len(wanted), np.int32)
     lengths[rows] = np.fromiter(map(len, bodies), np.int32, len(bodies))
-    offsets = _offsets(lengths)
     if not ((lengths > 0) == wanted).all():
         raise Doubtful("a body that is missing, or is not of its event")
-    if not (np.frombuffer(text, np.uint8)[offsets[:-1][wanted]] == ord("{")).all():
+    if not (text[offsets(lengths)[:-1][wanted]] == ord("{")).all():
         raise Doubtful("a body that is not an object")
-    validity = pa.py_buffer(np.packbits(wanted, bitorder="little"))
-    return pa.StringArray.from_buffers(len(wanted), pa.py_buffer(offsets), pa.py_buffer(text), validity)
-
-
-def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where texts of these lengths begin, one after the other, and where the last one ends."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    return strings(lengths, text, wanted)

@@ -32,9 +32,7 @@ _QUOTE, _BACKSLASH = b'"\\'
 _BLANK = 0x20
 _V2_BEGINS = b'{"$type":"message","payload":{"$type":"network.bsky.jetstream.subscribeEvents#'
 
-BYTE = re.compile(r"\(byte (\d+)\)$")
-"""Where in a text msgspec found what it complains of."""
-
+_BYTE = re.compile(r"\(byte (\d+)\)$")
 _bodies = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -157,11 +155,20 @@ def _check_body(text: np.ndarray, spans: Spans) -> None:
     try:
         found = _bodies.decode_lines(text.data)
     except (ValueError, RecursionError) as error:
-        found_at = BYTE.search(str(error))
-        place = int(np.searchsorted(np.cumsum(lengths), int(found_at[1]), side="right")) if found_at else len(lengths)
-        raise Unusual(str(error), place if place < len(lengths) else None) from error
+        raise Unusual(str(error), _body_with(byte_told(str(error)), lengths)) from error
     if not np.array_equal(np.fromiter(map(len, found), np.int64, len(found)), lengths):
         raise Unusual("more than a body")
+
+
+def _body_with(byte: int | None, lengths: np.ndarray) -> int | None:
+    place = len(lengths) if byte is None else int(np.searchsorted(np.cumsum(lengths), byte, side="right"))
+    return place if place < len(lengths) else None
+
+
+def byte_told(error: str) -> int | None:
+    """Where in a text msgspec found what it complains of, if it says so."""
+    found = _BYTE.search(error)
+    return int(found[1]) if found else None
 
 
 def _check_operation(text: np.ndarray, spans: Spans) -> None:

@@ -17,7 +17,7 @@ from jetstream_pipeline.jetstream.errors import JetstreamError
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _PART_BYTES = 16 * 1024 * 1024
-_UNTOLD_BYTES = 4096
+_UNTOLD_BYTES = 4_096
 """Frames that do not tell their contents' size are small: Go's encoder tells it from 256 bytes on."""
 _HEADER_BYTES = 12
 """Of a frame, with a size of two bytes."""
@@ -82,11 +82,9 @@ class Decompressor:
         places = np.stack([messages.starts[rows] - messages.starts[0], messages.lengths[rows]], axis=1).astype("<u8")
         frames = zstandard.BufferWithSegments(messages.text.data, places.tobytes())
         try:
-            found: Any = self._decompressor.multi_decompress_to_buffer(frames)
+            found = self._decompressor.multi_decompress_to_buffer(frames)
         except zstandard.ZstdError:
             return None
-        if len(rows) == len(messages):
-            return Messages.joining(found, sizes)
         for number, row in enumerate(rows.tolist()):
             texts[row] = found[number]
         return Messages.of(texts)

@@ -25,6 +25,7 @@ _EVERYBODY: frozenset[str] = frozenset()
 
 
 _inherited: list[PageCache] = []
+"""In a process that renders pages for another one: that one's cache, which could not be handed over but by forking."""
 
 
 def _inherit(cache: PageCache) -> None:
@@ -66,15 +67,14 @@ class PageCache:
 
     def render(self, minutes: Iterable[int], encoding: Encoding = V1, *, processes: int = 1) -> None:
         """Render pages into the cache at once. Only before the server runs."""
-        keys = [(minute, encoding, _EVERYBODY) for minute in minutes]
+        keys = [key for minute in minutes if self._cached(key := (minute, encoding, _EVERYBODY)) is None]
         if processes == 1:
             for key in keys:
-                self._store(key, self._cached(key) or self._make(key))
+                self._store(key, self._make(key))
             return
         if encoding.compressed:
             # Trained once, for all.
             _ = self.compressions[encoding.wire].dictionary
-        # A process that is forked has the feed, which cannot be handed over.
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(processes, context, _inherit, (self,)) as pool:
             for key, page in zip(keys, pool.map(_make_inherited, keys), strict=True):

@@ -14,6 +14,7 @@ from jetstream_pipeline.events import sound
 from jetstream_pipeline.events.decode import decode, decode_each
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.sound import Doubtful
+from jetstream_pipeline.events.usual import usual_events
 from jetstream_pipeline.events.wires import MAX_TIME_US, Wire
 from jetstream_pipeline.simulator import Network
 from jetstream_pipeline_tests.reference import reference
@@ -207,3 +208,19 @@ def test_an_event_is_a_message_of_its_own(messages: list[bytes]) -> None:
     batch = [message.replace(b"{A}", event) for message in messages]
     assert sound_events(batch, "host", MAX_TIME_US, Wire.V1) is None
     assert decode(batch, "host") == decode_each(batch, "host")
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_many_messages_are_cut_and_few_are_read(monkeypatch: pytest.MonkeyPatch, wire: Wire) -> None:
+    cut: list[int] = []
+
+    def counted(messages: Messages, *arguments: Any) -> pa.RecordBatch:
+        cut.append(len(messages))
+        return usual_events(messages, *arguments)
+
+    monkeypatch.setattr(sound, "_MANY", 10)
+    monkeypatch.setattr(sound, "usual_events", counted)
+    for number in (9, 10, 11):
+        messages = [SAMPLES[wire][0]] * number
+        assert sound_events(messages, "host", MAX_TIME_US, wire) is not None
+    assert cut == [10, 11]
