@@ -28,12 +28,20 @@ _upstream = msgspec.json.Decoder(_Upstream)
 def identities(events: pa.RecordBatch | pa.Table) -> pa.Array:
     """Each event's identity as text: a commit operation is (did, rev, collection, rkey, operation); an identity or
     account change is (did, kind, upstream seq), or its whole body where that has no number."""
+    parts = identity_parts(events)
+    return pc.binary_join_element_wise(*parts, _SEPARATOR, null_handling="replace", null_replacement="")
+
+
+def identity_parts(events: pa.RecordBatch | pa.Table) -> list[pa.StringArray]:
+    """What identities are made of: columns of texts, in which none is as good as an empty one."""
     columns = [_flat(events[name]) for name in IDENTITY_COLUMNS]
-    bodies: list[str | None] = [None] * len(columns[0])
-    for row, body in _bodies(columns.pop()):
+    payloads = columns.pop()
+    if payloads.null_count == len(payloads):
+        return [*columns, payloads]
+    bodies: list[str | None] = [None] * len(payloads)
+    for row, body in _bodies(payloads):
         bodies[row] = body
-    columns.append(pa.array(bodies, pa.string()))
-    return pc.binary_join_element_wise(*columns, _SEPARATOR, null_handling="replace", null_replacement="")
+    return [*columns, pa.array(bodies, pa.string())]
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -42,9 +50,8 @@ def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _bodies(payloads: pa.StringArray) -> Iterator[tuple[int, str]]:
     """What makes a change of an account itself, with its row: hardly any event is one."""
-    if payloads.null_count < len(payloads):
-        rows = np.flatnonzero(payloads.is_valid().to_numpy(zero_copy_only=False))
-        yield from zip(rows.tolist(), map(_body_identity, payloads.take(pa.array(rows)).to_pylist()), strict=True)
+    rows = np.flatnonzero(payloads.is_valid().to_numpy(zero_copy_only=False))
+    return zip(rows.tolist(), map(_body_identity, payloads.take(pa.array(rows)).to_pylist()), strict=True)
 
 
 def _body_identity(payload: str) -> str:

@@ -6,7 +6,6 @@ No message is an object of its own until somebody asks for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import overload
 
 import numpy as np
@@ -16,11 +15,6 @@ AT_ONCE = 8_192
 
 BLANK = ord("\n")
 """What lies between messages."""
-
-MARGIN = 768
-"""So many octets are best there before the first message and behind the last one: without them, messages that are read
-many at once are first copied to where they are."""
-_MARGIN = bytes((BLANK,)) * MARGIN
 
 
 class Messages(Sequence[bytes]):
@@ -40,9 +34,8 @@ class Messages(Sequence[bytes]):
             return messages
         messages = list(messages)
         lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-        after = MARGIN + np.cumsum(lengths + 1)
-        memory = b"\n".join(chain((_MARGIN,), messages, (_MARGIN,)))
-        return cls(np.frombuffer(memory, np.uint8), after - lengths, after)
+        ends = np.cumsum(lengths + 1) - 1
+        return cls(np.frombuffer(b"\n".join(messages), np.uint8), ends - lengths, ends)
 
     @classmethod
     def joined(cls, parts: Sequence[Messages]) -> Messages:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.octets import Unusual, offsets, strings
+from jetstream_pipeline.events.octets import offsets, strings
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
-from jetstream_pipeline.events.usual import byte_told, usual_events
+from jetstream_pipeline.events.usual import IS_COMPILED, Unusual, usual_events
 from jetstream_pipeline.events.wires import (
     ERROR,
     Commit,
@@ -37,6 +37,7 @@ _MANY = 1_000
 _KEPT = ("record", "payload", "host")
 _V2_KINDS: dict[type, str] = {V2Commit: COMMIT, V2Identity: IDENTITY, V2Account: ACCOUNT, V2Sync: SYNC}
 _NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
+_BYTE = re.compile(r"\(byte (\d+)\)$")
 _LINE = re.compile(r"`\$\[(\d+)\]")
 _Values = dict[str, Sequence[Any] | pa.Array]
 """A batch's values by column; under `payload` what has them by their kind."""
@@ -80,7 +81,7 @@ def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> p
 
 def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
     """The messages as events, where there are many and all are spelled as usual."""
-    if len(messages) < _MANY:
+    if not IS_COMPILED or len(messages) < _MANY:
         return None
     try:
         return usual_events(messages, host, wire)
@@ -92,8 +93,8 @@ def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
 
 def _place(error: str, messages: Messages) -> int | None:
     """Which message msgspec means, as far as it says so."""
-    if (byte := byte_told(error)) is not None:
-        place = int(np.searchsorted(messages.ends, messages.starts[0] + byte))
+    if found := _BYTE.search(error):
+        place = int(np.searchsorted(messages.ends, messages.starts[0] + int(found[1])))
     elif found := _LINE.search(error):
         place = int(found[1])
     else:

@@ -6,16 +6,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jetstream_pipeline.events.decode import Rejected
-from jetstream_pipeline.events.identity import digests, identities
+from jetstream_pipeline.events.identity import digests
+from jetstream_pipeline.events.keys import KnownKeys, identity_keys
+from jetstream_pipeline.events.schema import NO_EVENTS
 
 _MIN_KEYS = 20_000
 """Kept however old: a host that crashed witnesses its last few thousand events again, at later times."""
 MAX_KEYS = 500_000
 _WITNESSES = 3
+_NO_KEYS = identity_keys(NO_EVENTS)
 
 
 class Position:
@@ -37,7 +41,7 @@ class Position:
 @dataclass(frozen=True)
 class _Stretch:
     ends_at: int
-    keys: Sequence[str]
+    keys: np.ndarray
     rejected: Sequence[bytes]
 
 
@@ -47,10 +51,8 @@ class Recent:
     def __init__(self, span_us: int) -> None:
         self._span_us = span_us
         self._stretches: deque[_Stretch] = deque()
-        self._keys: set[str] = set()
+        self._keys = KnownKeys()
         self._size = 0
-        self._wary = 0
-        """Keys that are to be looked for before they are added, since there were repeats lately."""
         self._position = Position()
 
     @property
@@ -60,45 +62,21 @@ class Recent:
 
     def begins_with_known(self, events: pa.RecordBatch) -> bool:
         """Whether the first event has been seen."""
-        return events.num_rows > 0 and identities(events.slice(0, 1))[0].as_py() in self._keys
+        return self.knows_any(events.slice(0, 1))
 
     def knows_any(self, events: pa.RecordBatch) -> bool:
         """Whether one of the events has been seen."""
-        return not self._keys.isdisjoint(identities(events).to_pylist())
+        return bool(self._keys.have(identity_keys(events)).any())
 
     def fresh(self, events: pa.RecordBatch) -> pa.BooleanArray:
         """Which of the events have not been seen; each is seen from then on."""
-        keys = identities(events).to_pylist()
-        if self._add_new(keys):
-            result = pa.repeat(pa.scalar(True), len(keys))
-        else:
-            result = self._first_seen(keys)
-            events = events.filter(result)
-            keys = pa.array(keys, pa.string()).filter(result).to_pylist()
-            self._keys.update(keys)
+        keys = identity_keys(events)
+        new = self._keys.add(keys)
+        if not new.all():
+            events, keys = events.filter(pa.array(new)), keys[new]
         self._position.add(events["time_us"])
         self._add(_Stretch(self.position, keys, ()))
-        return result
-
-    def _add_new(self, keys: Sequence[str]) -> bool:
-        """Add keys if all of them are new, and no two the same."""
-        if self._wary > 0 and not (len(set(keys)) == len(keys) and self._keys.isdisjoint(keys)):
-            self._wary = len(self._keys)
-            return False
-        self._wary = max(self._wary - len(keys), 0)
-        before = len(self._keys)
-        self._keys.update(keys)
-        if len(self._keys) == before + len(keys):
-            return True
-        # To look for each beforehand costs more, in all, where repeats are rare.
-        self._keys = {key for stretch in self._stretches for key in stretch.keys}
-        self._wary = len(self._keys)
-        return False
-
-    def _first_seen(self, keys: Sequence[str]) -> pa.BooleanArray:
-        """Which of the keys are new and have not come earlier among these."""
-        first = {key: number for number, key in reversed([*enumerate(keys)])}
-        return pa.array([key not in self._keys and first[key] == number for number, key in enumerate(keys)], pa.bool_())
+        return pa.array(new)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Remember messages that are no events."""
@@ -106,7 +84,7 @@ class Recent:
 
     def reject_digests(self, known: Sequence[bytes]) -> None:
         """Remember messages by what `identity.digests` makes of them."""
-        self._add(_Stretch(self.position, (), known))
+        self._add(_Stretch(self.position, _NO_KEYS, known))
 
     def rejected(self) -> set[bytes]:
         return {digest for stretch in self._stretches for digest in stretch.rejected}
@@ -120,4 +98,4 @@ class Recent:
         ):
             left = self._stretches.popleft()
             self._size -= len(left.keys) + len(left.rejected)
-            self._keys.difference_update(left.keys)
+            self._keys.forget(left.keys)

@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 
-from jetstream_pipeline.events.messages import MARGIN
 from jetstream_pipeline.jetstream import frames
 from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES, Connection
 from jetstream_pipeline.jetstream.intake import Intake
@@ -44,9 +43,9 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
         self.mistake: Exception | None = None
         """What went wrong on our side."""
         self._use(np.empty(_MEMORY_BYTES, np.uint8))
-        self._at = MARGIN
+        self._at = 0
         """Where the next frame begins."""
-        self._filled = MARGIN
+        self._filled = 0
         self._left = False
         """Whether all that comes is websockets': a connection that ends."""
         self._fragments = bytearray()
@@ -81,7 +80,7 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
             line = bytes(self._octets[self._at : self._filled]).partition(b"\n")
             self._hand_on(len(line[0]) + len(line[1]))
         whole = self._at + self._read_frames()
-        if max(whole, self._filled + _READ_BYTES) + MARGIN > len(self._memory):
+        if max(whole, self._filled + _READ_BYTES) > len(self._memory):
             self._move(whole - self._at)
 
     def _read_frames(self) -> int:
@@ -119,9 +118,9 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
     def _move(self, whole: int) -> None:
         """Go on in other memory: what has been taken in lies in this one until nobody needs it."""
         rest = self._memory[self._at : self._filled]
-        self._use(np.empty(max(_MEMORY_BYTES, 2 * MARGIN + whole + _READ_BYTES), np.uint8))
-        self._at, self._filled = MARGIN, MARGIN + len(rest)
-        self._memory[self._at : self._filled] = rest
+        self._use(np.empty(max(_MEMORY_BYTES, whole + _READ_BYTES), np.uint8))
+        self._at, self._filled = 0, len(rest)
+        self._memory[: len(rest)] = rest
 
     def _use(self, memory: np.ndarray) -> None:
         self._memory = memory

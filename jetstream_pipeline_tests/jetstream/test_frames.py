@@ -1,6 +1,7 @@
 """Frames that are found many at once are those that are found one by one, however they arrive."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +12,12 @@ from jetstream_pipeline.events.messages import BLANK
 from jetstream_pipeline.jetstream import frames
 from jetstream_pipeline_tests.jetstream.peers import BINARY, PING, TEXT, frame
 
+ROADS = [
+    pytest.param(None, id="one by one"),
+    pytest.param(
+        frames.framing, id="compiled", marks=pytest.mark.skipif(not frames.framing, reason="there was no compiler")
+    ),
+]
 LIKE_HEADERS = (b"\x81~", b"\x82~\x00\x04", b"\x81\x03", b"~", b"\x81~\x00\x00\x81~\x00\x00", b"\x89\x00")
 SIZES = st.sampled_from((0, 1, 4, 125, 126, 127, 200, 300, 9_000, 65_535, 65_536))
 
@@ -35,11 +42,11 @@ def found(data: bytes, most: int = 1 << 20) -> tuple[list[bytes], int, np.ndarra
     return messages, at - 2, memory
 
 
-@pytest.mark.parametrize("worth", [16, frames._WORTH_BYTES])
+@pytest.mark.parametrize("framing", ROADS)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((TEXT, BINARY)), payload()), max_size=12), st.integers(0, 300), st.booleans())
 def test_all_that_is_whole_is_found(
-    worth: int, sent: Sequence[tuple[int, bytes]], missing: int, then_pinged: bool
+    framing: ModuleType | None, sent: Sequence[tuple[int, bytes]], missing: int, then_pinged: bool
 ) -> None:
     parts = [frame(opcode, message) for opcode, message in sent]
     whole, size = [], 0
@@ -51,14 +58,14 @@ def test_all_that_is_whole_is_found(
         whole.append(message)
         size += len(part)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "_WORTH_BYTES", worth)
+        patch.setattr(frames, "framing", framing)
         messages, at, memory = found(data)
     assert messages == whole
     assert at == size
     assert memory[2 + size :].tobytes() == data[size:] + b"\x81\x00\x81~"
 
 
-@pytest.mark.parametrize("worth", [16, frames._WORTH_BYTES])
+@pytest.mark.parametrize("framing", ROADS)
 @pytest.mark.parametrize(
     "other",
     [
@@ -71,8 +78,10 @@ def test_all_that_is_whole_is_found(
         frame(3, b"a" * 300),
     ],
 )
-def test_nothing_is_taken_from_another_frame_on(monkeypatch: pytest.MonkeyPatch, worth: int, other: bytes) -> None:
-    monkeypatch.setattr(frames, "_WORTH_BYTES", worth)
+def test_nothing_is_taken_from_another_frame_on(
+    monkeypatch: pytest.MonkeyPatch, framing: ModuleType | None, other: bytes
+) -> None:
+    monkeypatch.setattr(frames, "framing", framing)
     before = [b"b" * 200] * 3
     data = b"".join(frame(TEXT, message) for message in before)
     messages, at, _ = found(data + other + frame(TEXT, b"c" * 200), most=66_000)

@@ -1,14 +1,29 @@
 """What was seen lately is known again, and what is kept of it stays bounded."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jetstream_pipeline.events import keys
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.jetstream import recent
 from jetstream_pipeline.jetstream.recent import Recent
 from jetstream_pipeline_tests.hostile import identity
+
+
+@pytest.fixture(params=["numbers", "texts"], autouse=True)
+def _keys(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keys of either kind."""
+    if request.param == "numbers" and not keys.known:
+        pytest.skip("there was no compiler when the package was installed")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "texts":
+            patch.setattr(recent, "KnownKeys", keys.KnownTexts)
+            patch.setattr(recent, "identity_keys", keys.text_keys)
+        yield
 
 
 def events(*times: int) -> pa.RecordBatch:

@@ -1,0 +1,3 @@
+import numpy as np
+
+def plain_frames(memory: np.ndarray, at: int, end: int, most: int, blank: int) -> tuple[np.ndarray, np.ndarray]: ...
