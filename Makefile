@@ -10,7 +10,7 @@ help:  ## list the targets
 
 install: .venv/.installed  ## create .venv and install the package with its development tools
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt $(wildcard jetstream_pipeline/*/*.pyx)
 	@echo "installing into .venv, which takes a minute"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
