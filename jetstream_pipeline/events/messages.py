@@ -29,11 +29,13 @@ class Messages(Sequence[bytes]):
         self.ends = ends
 
     @classmethod
-    def of(cls, messages: Iterable[bytes]) -> Messages:
+    def of(cls, messages: Iterable[bytes], lengths: np.ndarray | None = None) -> Messages:
+        """`lengths`: theirs, where they are known already."""
         if isinstance(messages, Messages):
             return messages
         messages = list(messages)
-        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
+        if lengths is None:
+            lengths = np.fromiter(map(len, messages), np.int64, len(messages))
         ends = np.cumsum(lengths + 1) - 1
         return cls(np.frombuffer(b"\n".join(messages), np.uint8), ends - lengths, ends)
 

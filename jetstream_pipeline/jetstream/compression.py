@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import zstandard
@@ -69,11 +68,11 @@ class Decompressor:
     def _at_once(self, messages: Messages) -> Messages | None:
         """All texts, those of the usual frames in one go; None where one of these is broken, or it is too much."""
         sizes = _sizes(messages, self._number)
-        texts: list[Any] = [None] * len(messages)
+        others: dict[int, bytes] = {}
         size = int(sizes.sum())
         for row in np.flatnonzero(sizes == 0).tolist():
-            texts[row] = self._text(messages[row])
-            size += len(texts[row])
+            others[row] = self._text(messages[row])
+            size += len(others[row])
             if size > _PART_BYTES:
                 return None
         rows = np.flatnonzero(sizes)
@@ -82,12 +81,13 @@ class Decompressor:
         places = np.stack([messages.starts[rows] - messages.starts[0], messages.lengths[rows]], axis=1).astype("<u8")
         frames = zstandard.BufferWithSegments(messages.text.data, places.tobytes())
         try:
-            found = self._decompressor.multi_decompress_to_buffer(frames)
+            texts = [*self._decompressor.multi_decompress_to_buffer(frames)]  # type: ignore[misc]
         except zstandard.ZstdError:
             return None
-        for number, row in enumerate(rows.tolist()):
-            texts[row] = found[number]
-        return Messages.of(texts)
+        for row, text in others.items():
+            texts.insert(row, text)
+            sizes[row] = len(text)
+        return Messages.of(texts, sizes)
 
     def _one_by_one(self, messages: Messages) -> Iterator[list[bytes]]:
         part: list[bytes] = []
