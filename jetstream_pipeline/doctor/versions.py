@@ -13,6 +13,7 @@ from jetstream_pipeline import __version__
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import count, some_windows
+from jetstream_pipeline.events.usual import IS_COMPILED
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.event_layout import POSITION
 from jetstream_pipeline.storage.hive import hour_of
@@ -20,6 +21,8 @@ from jetstream_pipeline.storage.parquet import reading
 
 _PACKAGE = "jetstream_pipeline"
 _SHOWN = ("dagster", "duckdb", "pyarrow")
+_COMPILED = "with its compiled parts"
+_NOT_COMPILED = "(slower without its compiled parts: install it again where gcc and Python's headers are)"
 _FAMILY = ("dagster", "dagster-webserver")
 """Of one version."""
 
@@ -28,7 +31,13 @@ def examine_versions(case: Case) -> Iterator[Finding]:
     shown = {name: _installed(name) or "missing" for name in _SHOWN}
     python = platform.python_version()
     told = ", ".join(f"{name} {number}" for name, number in shown.items())
-    yield ok(f"{_PACKAGE} {__version__}, Python {python}, {told}", python=python, package=__version__, **shown)
+    yield ok(
+        f"{_PACKAGE} {__version__} {_COMPILED if IS_COMPILED else _NOT_COMPILED}, Python {python}, {told}",
+        python=python,
+        package=__version__,
+        compiled=IS_COMPILED,
+        **shown,
+    )
     for requirement in map(Requirement, requires(_PACKAGE) or ()):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield from _wrong(requirement)

@@ -101,6 +101,10 @@ def test_settings_that_contradict_each_other_are_told(data: DataDirectory) -> No
 def test_what_is_installed_is_held_against_what_is_asked_for(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for is_compiled, words in ((True, "with its compiled parts"), (False, "where gcc and Python's headers are")):
+        monkeypatch.setattr(versions, "IS_COMPILED", is_compiled)
+        ((_, told),) = found(examine_versions, case(data))
+        assert words in told
     assert [severity for severity, _ in found(examine_versions, case(data))] == [Severity.OK]
     numbers = {"duckdb": "1.3.0", "dagster-webserver": "1.13.5"}
     monkeypatch.setattr(versions, "version", lambda name: numbers.get(name) or metadata.version(name))
