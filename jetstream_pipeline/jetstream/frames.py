@@ -55,16 +55,20 @@ def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) 
     the same memory, is changed: there are line breaks where the headers were."""
     if framing:
         starts, ends = framing.plain_frames(memory, at, end, most, BLANK)
-        if len(starts):
-            yield Messages(memory, starts, ends)
-        return
-    starts_left, ends_left = [], []
+    else:
+        starts, ends = _plain_frames(octets, at, end, most)
+    if len(starts):
+        yield Messages(memory, starts, ends)
+
+
+def _plain_frames(octets: memoryview, at: int, end: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `framing.plain_frames` does, frame by frame."""
+    starts, ends = [], []
     while (found := header(octets, at, end)) and found.is_plain and found.length is not None:
         if found.length > most or found.start + found.length > end:
             break
         octets[at : found.start] = bytes((BLANK,)) * (found.start - at)
         at = found.start + found.length
-        starts_left.append(found.start)
-        ends_left.append(at)
-    if starts_left:
-        yield Messages(memory, np.array(starts_left), np.array(ends_left))
+        starts.append(found.start)
+        ends.append(at)
+    return np.array(starts, np.int64), np.array(ends, np.int64)
