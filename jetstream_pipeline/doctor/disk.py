@@ -19,8 +19,8 @@ from jetstream_pipeline.tables.definitions import TABLES
 
 _SAMPLE = 48
 """The newest windows of a stream: what an hour takes now."""
-_FULL_BYTES = 1_000_000_000
-"""Room for a window's staging, its file and its tables."""
+_FULL_BYTES = 3_000_000_000
+"""Room for a window's staging, its file and its tables: half a kilobyte an event, and 120 bytes."""
 _SHORT_DAYS = 1.0
 _LOW_DAYS = 7.0
 _FEW_FILES = 10_000

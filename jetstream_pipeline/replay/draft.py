@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -24,10 +25,11 @@ class Draft:
         self.path = path
         self.seams = seams
         self._behind = Behind("draft")
+        self._opened = ExitStack()
 
     @cached_property
     def _writer(self) -> WindowWriter:
-        return WindowWriter(self.path)
+        return self._opened.enter_context(closing(WindowWriter(self.path)))
 
     def add(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> None:
         """The next events of what is read, with their sections. A later call raises StorageError where the disk does
@@ -60,3 +62,4 @@ class Draft:
 
     def close(self) -> None:
         self._behind.close()
+        self._opened.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,12 +166,12 @@ def _describing(
 
 def _write_messages(files: StagedWindow) -> Path | None:
     """The messages that are no events as one file, still out of sight; None where there are none."""
-    rows = RowGroups(files.folder / "messages.parquet", QUARANTINE_SCHEMA)
     number = 0
-    for batch in files.rejected():
-        rows.add(batch)
-        number += batch.num_rows
-    rows.finish()
+    with closing(RowGroups(files.folder / "messages.parquet", QUARANTINE_SCHEMA)) as rows:
+        for batch in files.rejected():
+            rows.add(batch)
+            number += batch.num_rows
+        rows.finish()
     return rows.path if number else None
 
 

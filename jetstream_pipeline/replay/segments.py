@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -81,8 +81,7 @@ def read_segment(
     """
     began = time.monotonic()
     name = segment_name(segment)
-    with replacing(data.lake.segment_path(stream, name)) as temporary:
-        writer = WindowWriter(temporary)
+    with replacing(data.lake.segment_path(stream, name)) as temporary, closing(WindowWriter(temporary)) as writer:
         rejected = asyncio.run(_write(History(host, subscription, access), segment, writer))
         _keep(data.segment_quarantine_path(stream, name), rejected, host)
 

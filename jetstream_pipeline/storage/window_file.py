@@ -7,7 +7,9 @@ twice, for the footer and for the data; when a window is replaced by the same ro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jetstream_pipeline.storage.behind import Behind
 from jetstream_pipeline.storage.event_layout import FILE_SCHEMA, WRITING, arranged
 from jetstream_pipeline.storage.files import exists, fsync_path, replacing, told
 from jetstream_pipeline.storage.places import AnyPath
@@ -23,7 +26,8 @@ from jetstream_pipeline.storage.summary import SUMMARY_KEY, Counts, WindowSummar
 from jetstream_pipeline.storage.tally import Tally
 
 _ROW_GROUP_ROWS = 131_072
-_ROW_GROUP_BYTES = 128 * 1024 * 1024
+_ROW_GROUP_BYTES = 80 * 1024 * 1024
+"""Two of them are in memory: one that is written, and the next one."""
 _BLOCK_ROWS = 65_536
 """Are arranged together: a row group at once would be in memory twice."""
 _ROW_BYTES = 64
@@ -39,22 +43,24 @@ class WindowWriter:
     """A window's file that grows by its events, in stream order. It is not one before it is finished."""
 
     def __init__(self, path: Path) -> None:
-        self._rows = RowGroups(path, FILE_SCHEMA, arranged, **WRITING)
         self._content = _Content(path)
+        self._rows = RowGroups(path, FILE_SCHEMA, arranged, self._content.follow, **WRITING)
         self._tally = Tally()
 
     def add(self, events: pa.RecordBatch) -> None:
         self._rows.add(events)
-        self._content.follow()
         self._tally.add(events)
 
     def finish(self, describe: Callable[[Counts], _Summary], key: bytes = SUMMARY_KEY) -> _Summary:
         """Make the file durable, with what `describe` says of what it holds."""
-        self._rows.end_row_group()
-        self._content.follow()
+        self._rows.flush()
         summary = describe(self._tally.counts().model_copy(update={"content": self._content.identity}))
         self._rows.finish({key: summary.model_dump_json().encode()})
         return summary
+
+    def close(self) -> None:
+        """Leave the file as it is; nothing writes to it from then on."""
+        self._rows.close()
 
 
 class _Content:
@@ -84,10 +90,10 @@ def write_window(
     path: Path, batches: Iterable[pa.RecordBatch], describe: Callable[[Counts], WindowSummary]
 ) -> WindowSummary:
     """Write events in the order given to `path`, durably, with what `describe` says of them."""
-    writer = WindowWriter(path)
-    for batch in batches:
-        writer.add(batch)
-    return writer.finish(describe)
+    with closing(WindowWriter(path)) as writer:
+        for batch in batches:
+            writer.add(batch)
+        return writer.finish(describe)
 
 
 def count(batches: Iterable[pa.RecordBatch]) -> Counts:
@@ -118,11 +124,22 @@ def as_given(rows: pa.RecordBatch, first: int) -> Iterable[tuple[str, pa.RecordB
 class RowGroups:
     """A Parquet file that grows by row groups, bounded in rows and bytes.
 
-    Its pages have checksums: without them most of the bits that flip would be read as data.
+    A row group is written in a thread of its own, while the next one is added to: an error there is raised by a later
+    call. Its pages have checksums: without them most of the bits that flip would be read as data.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, arrangement: Arrangement = as_given, **writing: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        arrangement: Arrangement = as_given,
+        written: Callable[[], None] = lambda: None,
+        **writing: Any,
+    ) -> None:
+        """`written` is called when a row group is in the file, in the other thread."""
         self.path = path
+        self._behind = Behind("row-groups")
+        self._written = written
         self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, **({"compression": "zstd"} | writing))
         self._arrangement = arrangement
         self._small: list[pa.RecordBatch] = []
@@ -142,7 +159,7 @@ class RowGroups:
             if len(self._small) == _SMALL_BATCHES:
                 self._gather()
             if full:
-                self.end_row_group()
+                self._end_row_group()
             elif self._block_rows == _BLOCK_ROWS:
                 self._arrange()
             batch = batch.slice(taken)
@@ -171,20 +188,34 @@ class RowGroups:
             self._arranged += self._block_rows
             self._block_rows = 0
 
-    def end_row_group(self) -> None:
-        """Write what is not written yet."""
+    def _end_row_group(self) -> None:
         self._arrange()
         if self._pieces:
             pieces, self._pieces = sorted(self._pieces, key=itemgetter(0)), []
-            self._writer.write_table(pa.Table.from_batches([rows for _, rows in pieces]), row_group_size=self._rows)
+            self._behind.do(partial(self._write, [rows for _, rows in pieces]))
             self._rows = self._bytes = 0
 
+    def _write(self, pieces: Sequence[pa.RecordBatch]) -> None:
+        rows = pa.Table.from_batches(pieces)
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
+        self._written()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        self._end_row_group()
+        self._behind.wait()
+
     def finish(self, metadata: dict[bytes, bytes] | None = None) -> None:
-        self.end_row_group()
+        """Make the file whole, and durable."""
+        self.flush()
         if metadata:
             self._writer.add_key_value_metadata(metadata)
         self._writer.close()
         fsync_path(self.path)
+
+    def close(self) -> None:
+        """Leave the file as it is; nothing writes to it from then on."""
+        self._behind.close()
 
 
 def row_sizes(batch: pa.RecordBatch) -> pa.Array:

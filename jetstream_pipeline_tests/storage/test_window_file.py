@@ -159,8 +159,8 @@ def test_large_events_make_small_row_groups(data: DataDirectory, message: Callab
     write_window(path, batches(), describe)
     metadata = pq.read_metadata(path)
     assert metadata.num_rows == 240
-    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 150_000_000
-    assert highest < 200_000_000
+    assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 100_000_000
+    assert highest < 450_000_000
 
 
 def test_no_bit_that_flips_among_the_rows_is_read_as_data(data: DataDirectory) -> None:
