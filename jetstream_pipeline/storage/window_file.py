@@ -28,7 +28,7 @@ from jetstream_pipeline.storage.tally import Tally
 _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 80 * 1024 * 1024
 """Two of them are in memory: one that is written, and the next one."""
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 16_384
 """Are arranged together: a row group at once would be in memory twice."""
 _ROW_BYTES = 64
 """What a row takes beside its texts, roughly."""
