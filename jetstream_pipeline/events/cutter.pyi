@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 
 COLUMNS: tuple[str, ...]
@@ -14,3 +16,4 @@ def take_apart(
     names: np.ndarray,
 ) -> tuple[int, bool]: ...
 def join(memory: np.ndarray, places: np.ndarray, offsets: np.ndarray, texts: np.ndarray) -> None: ...
+def line_up(texts: list[Any], ends: np.ndarray, memory: np.ndarray, between: int) -> None: ...

@@ -6,6 +6,7 @@ record, cid. v2: all keys in alphabetical order. No blanks outside of bodies, no
 in messages of real servers. Every step looks at most as far as the message's end.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -501,3 +502,24 @@ def join(const uint8_t[::1] memory, const int64_t[:, ::1] places, const int32_t[
     with nogil:
         for row in range(count):
             memcpy(&texts[0] + offsets[row], &memory[0] + places[0, row], places[1, row] - places[0, row])
+
+
+def line_up(list texts, const int64_t[::1] ends, uint8_t[::1] memory, uint8_t between):
+    """Copy texts, anything that has octets, into memory, one after the other, so that each ends where `ends` say and
+    `between` lies behind it, unless it is the last one. IndexError where one is of another length."""
+    cdef Py_ssize_t row, at = 0, size = memory.shape[0]
+    cdef Py_buffer view
+    cdef bint fits
+    if len(texts) != ends.shape[0]:
+        raise IndexError("other texts than those")
+    for row in range(len(texts)):
+        PyObject_GetBuffer(texts[row], &view, PyBUF_SIMPLE)
+        fits = ends[row] <= size and at + view.len == ends[row]
+        if fits and view.len:
+            memcpy(&memory[at], view.buf, view.len)
+        PyBuffer_Release(&view)
+        if not fits:
+            raise IndexError(f"text {row} is of another length")
+        at = ends[row] + 1
+        if at <= size:
+            memory[at - 1] = between

@@ -10,6 +10,12 @@ from typing import overload
 
 import numpy as np
 
+try:
+    from jetstream_pipeline.events import cutter
+except ImportError:
+    # There was no compiler.
+    cutter = None  # type: ignore[assignment]
+
 AT_ONCE = 8_192
 """Messages that are taken, and decoded, without a pause: some milliseconds."""
 
@@ -37,7 +43,7 @@ class Messages(Sequence[bytes]):
         if lengths is None:
             lengths = np.fromiter(map(len, messages), np.int64, len(messages))
         ends = np.cumsum(lengths + 1) - 1
-        return cls(np.frombuffer(b"\n".join(messages), np.uint8), ends - lengths, ends)
+        return cls(_together(messages, ends), ends - lengths, ends)
 
     @classmethod
     def joined(cls, parts: Sequence[Messages]) -> Messages:
@@ -83,3 +89,11 @@ class Messages(Sequence[bytes]):
         view = self.memory.data
         for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
             yield bytes(view[start:end])
+
+
+def _together(messages: list[bytes], ends: np.ndarray) -> np.ndarray:
+    if not (cutter and messages):
+        return np.frombuffer(b"\n".join(messages), np.uint8)
+    memory = np.empty(ends[-1], np.uint8)
+    cutter.line_up(messages, ends, memory, BLANK)
+    return memory

@@ -13,18 +13,17 @@ from jetstream_pipeline.events.decode import MAX_EVENT_BYTES
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.jetstream.errors import JetstreamError
 
+try:
+    from jetstream_pipeline.jetstream import zstd_frames
+except ImportError:
+    # There was no compiler.
+    zstd_frames = None  # type: ignore[assignment]
+
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _PART_BYTES = 16 * 1024 * 1024
 _UNTOLD_BYTES = 4_096
 """Frames that do not tell their contents' size are small: Go's encoder tells it from 256 bytes on."""
-_HEADER_BYTES = 12
-"""Of a frame, with a size of two bytes."""
-_ONE_SEGMENT = 0b0010_0000
-_KINDS, _KIND = 0b0000_1011, 0b0000_0011
-"""What else a frame's descriptor says: a dictionary is named in four bytes, nothing reserved is set."""
-_LARGEST_WINDOW = (23 - 10) << 3
-"""As a frame tells it: eight megabytes."""
 
 
 class OtherDictionary(JetstreamError):
@@ -62,31 +61,32 @@ class Decompressor:
         frame names another dictionary.
         """
         together = Messages.of(messages)
-        texts = self._at_once(together)
+        texts = self._at_once(together) if zstd_frames else None
         return iter((texts,)) if texts is not None else self._one_by_one(together)
 
     def _at_once(self, messages: Messages) -> Messages | None:
         """All texts, those of the usual frames in one go; None where one of these is broken, or it is too much."""
-        sizes = _sizes(messages, self._number)
+        sizes, places = zstd_frames.content_sizes(messages.memory, messages.starts, messages.ends, self._number)
         others: dict[int, bytes] = {}
         size = int(sizes.sum())
         for row in np.flatnonzero(sizes == 0).tolist():
             others[row] = self._text(messages[row])
+            sizes[row] = len(others[row])
             size += len(others[row])
             if size > _PART_BYTES:
                 return None
-        rows = np.flatnonzero(sizes)
-        if not len(rows) or size > _PART_BYTES:
+        if not len(places) or size > _PART_BYTES:
             return None
-        places = np.stack([messages.starts[rows] - messages.starts[0], messages.lengths[rows]], axis=1).astype("<u8")
         frames = zstandard.BufferWithSegments(messages.text.data, places.tobytes())
         try:
-            texts = [*self._decompressor.multi_decompress_to_buffer(frames)]  # type: ignore[misc]
+            usual = [*self._decompressor.multi_decompress_to_buffer(frames)]  # type: ignore[misc]
         except zstandard.ZstdError:
             return None
-        for row, text in others.items():
-            texts.insert(row, text)
-            sizes[row] = len(text)
+        texts: list[bytes] = []
+        for number, (row, text) in enumerate(others.items()):
+            texts += usual[len(texts) - number : row - number]
+            texts.append(text)
+        texts += usual[len(texts) - len(others) :]
         return Messages.of(texts, sizes)
 
     def _one_by_one(self, messages: Messages) -> Iterator[list[bytes]]:
@@ -118,23 +118,3 @@ class Decompressor:
             return self._decompressor.decompress(message, max_output_size=MAX_EVENT_BYTES)
         except zstandard.ZstdError:
             return message
-
-
-def _sizes(messages: Messages, dictionary: int) -> np.ndarray:
-    """The sizes that frames tell of their contents (RFC 8878, section 3.1.1.1); 0 where a message is no frame, or one
-    unlike what hosts send: without a size, or with a large window, or naming a dictionary in another way."""
-    sizes = np.zeros(len(messages), np.int64)
-    rows = np.flatnonzero(messages.lengths >= _HEADER_BYTES)
-    heads = messages.memory[messages.starts[rows, None] + np.arange(_HEADER_BYTES)]
-    descriptors = heads[:, 4]
-    in_one = (descriptors & _ONE_SEGMENT) > 0
-    # Where contents are not one segment, the size of the window comes first.
-    behind = np.where(in_one[:, None], heads[:, 5:-1], heads[:, 6:])
-    named = np.ascontiguousarray(behind[:, :4]).view("<u4")[:, 0]
-    size = np.ascontiguousarray(behind[:, 4:]).view("<u2")[:, 0].astype(np.int64)
-    told = descriptors >> 6
-    is_usual = (heads[:, :4] == np.frombuffer(zstandard.FRAME_HEADER, np.uint8)).all(axis=1)
-    is_usual &= ((descriptors & _KINDS) == _KIND) & (named == dictionary)
-    is_usual &= in_one | (heads[:, 5] <= _LARGEST_WINDOW)
-    sizes[rows] = np.select([is_usual & in_one & (told == 0), is_usual & (told == 1)], [size & 0xFF, size + 256])
-    return sizes
