@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from jetstream_pipeline import __version__
+from jetstream_pipeline.compiled import IS_COMPILED
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.finding import Finding, ok, problem, warning
 from jetstream_pipeline.doctor.words import count, some_windows
-from jetstream_pipeline.events.usual import IS_COMPILED
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.event_layout import POSITION
 from jetstream_pipeline.storage.hive import hour_of

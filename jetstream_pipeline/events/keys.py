@@ -6,13 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from jetstream_pipeline.compiled import known
 from jetstream_pipeline.events.identity import identities, identity_parts
-
-try:
-    from jetstream_pipeline.events import known
-except ImportError:
-    # There was no compiler.
-    known = None  # type: ignore[assignment]
 
 
 class KnownTexts:

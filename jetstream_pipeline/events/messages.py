@@ -10,11 +10,7 @@ from typing import overload
 
 import numpy as np
 
-try:
-    from jetstream_pipeline.events import cutter
-except ImportError:
-    # There was no compiler.
-    cutter = None  # type: ignore[assignment]
+from jetstream_pipeline.compiled import cutter
 
 AT_ONCE = 8_192
 """Messages that are taken, and decoded, without a pause: some milliseconds."""

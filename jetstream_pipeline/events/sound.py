@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jetstream_pipeline.compiled import IS_COMPILED
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.octets import offsets, strings
 from jetstream_pipeline.events.schema import ACCOUNT, COMMIT, DELETE, EVENT_SCHEMA, IDENTITY, SYNC
-from jetstream_pipeline.events.usual import IS_COMPILED, Unusual, usual_events
+from jetstream_pipeline.events.usual import Unusual, usual_events
 from jetstream_pipeline.events.wires import (
     ERROR,
     Commit,

@@ -6,19 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from jetstream_pipeline.compiled import cutter
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.octets import offsets, strings
 from jetstream_pipeline.events.schema import EVENT_SCHEMA
 from jetstream_pipeline.events.wires import Wire
 
-try:
-    from jetstream_pipeline.events import cutter
-except ImportError:
-    # There was no compiler.
-    cutter = None  # type: ignore[assignment]
-
-IS_COMPILED = cutter is not None
-"""Whether messages can be cut; otherwise each is read by itself."""
 _MOST_BYTES = 2**31 - 1
 """Arrow points to texts in so much memory."""
 

@@ -9,15 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import zstandard
 
+from jetstream_pipeline.compiled import zstd_frames
 from jetstream_pipeline.events.decode import MAX_EVENT_BYTES
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.jetstream.errors import JetstreamError
-
-try:
-    from jetstream_pipeline.jetstream import zstd_frames
-except ImportError:
-    # There was no compiler.
-    zstd_frames = None  # type: ignore[assignment]
 
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024

@@ -8,13 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jetstream_pipeline.compiled import framing
 from jetstream_pipeline.events.messages import BLANK, Messages
-
-try:
-    from jetstream_pipeline.jetstream import framing
-except ImportError:
-    # There was no compiler.
-    framing = None  # type: ignore[assignment]
 
 _PLAIN = (0x81, 0x82)
 """A text or a binary frame that is a whole message: nothing reserved is set."""

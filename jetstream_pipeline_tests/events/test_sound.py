@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jetstream_pipeline.compiled import IS_COMPILED
 from jetstream_pipeline.events import decode as decoding
 from jetstream_pipeline.events import sound
 from jetstream_pipeline.events.decode import decode, decode_each
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.events.sound import Doubtful
-from jetstream_pipeline.events.usual import IS_COMPILED, usual_events
+from jetstream_pipeline.events.usual import usual_events
 from jetstream_pipeline.events.wires import MAX_TIME_US, Wire
 from jetstream_pipeline.simulator import Network
 from jetstream_pipeline_tests.reference import reference

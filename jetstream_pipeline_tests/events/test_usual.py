@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jetstream_pipeline.compiled import IS_COMPILED
 from jetstream_pipeline.events import usual
 from jetstream_pipeline.events.decode import decode_each
 from jetstream_pipeline.events.messages import Messages
-from jetstream_pipeline.events.usual import IS_COMPILED, Unusual, usual_events
+from jetstream_pipeline.events.usual import Unusual, usual_events
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.simulator import Network
 from jetstream_pipeline_tests.reference import reference

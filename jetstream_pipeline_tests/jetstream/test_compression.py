@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jetstream_pipeline.compiled import IS_COMPILED, zstd_frames
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.events.decode import MAX_EVENT_BYTES, decode
 from jetstream_pipeline.events.messages import Messages
@@ -35,6 +36,16 @@ def compressed(text: bytes, dictionary: Dictionary | None = None, *, with_size: 
     return zstandard.ZstdCompressor(dict_data=data, write_content_size=with_size).compress(text)
 
 
+def told(dictionary: Dictionary, messages: list[bytes]) -> list[int]:
+    together = Messages.of(messages)
+    sizes, places = zstd_frames.content_sizes(together.memory, together.starts, together.ends, dictionary.number)
+    known = [(start, start + length) for start, length in places.tolist()]
+    assert [together.memory[start:end].tobytes() for start, end in known] == [
+        message for message, size in zip(messages, sizes, strict=True) if size
+    ]
+    return [*sizes.tolist()]
+
+
 def read(dictionary: Dictionary, *messages: bytes) -> list[bytes]:
     return [text for part in Decompressor(dictionary).parts(messages) for text in part]
 
@@ -54,9 +65,10 @@ def test_a_server_s_frames_become_exactly_its_plain_messages(dictionary: str, fr
         data = data[4 + size :]
     ours, texts = Dictionary(reference(dictionary).read_bytes()), reference(plain).read_bytes().splitlines()
     assert read(ours, *messages) == texts
-    sizes = compression._sizes(Messages.of(messages), ours.number)
-    assert set(sizes.tolist()) <= {0, *map(len, texts)}
-    assert np.count_nonzero(sizes) > len(messages) * 0.8
+    if IS_COMPILED:
+        sizes = told(ours, messages)
+        assert all(size in (0, len(text)) for size, text in zip(sizes, texts, strict=True))
+        assert len(sizes) - sizes.count(0) > len(messages) * 0.8
 
 
 def test_the_checksum_is_that_of_the_real_dictionary() -> None:
@@ -94,6 +106,34 @@ def test_many_at_once_are_what_they_are_one_by_one(changes: list[tuple[bytes, in
     assert at_once == one_by_one
     if sound:
         assert at_once == [FRAMES[message] for message in messages]
+
+
+needs_compiler = pytest.mark.skipif(not IS_COMPILED, reason="there was no compiler when the package was installed")
+
+
+@needs_compiler
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(list(FRAMES)), st.integers(0, 14), st.binary(max_size=2), st.integers(0, 2))))
+def test_what_frames_tell_is_what_zstandard_reads(changes: list[tuple[bytes, int, bytes, int]]) -> None:
+    messages = [frame[:place] + changed + frame[place + gone :] for frame, place, changed, gone in changes]
+    for message, size in zip(messages, told(OURS, messages), strict=True):
+        if size:
+            described = zstandard.get_frame_parameters(message)
+            assert (described.content_size, described.dict_id) == (size, OURS.number)
+            assert described.window_size <= 8 * 1024 * 1024
+
+
+@needs_compiler
+def test_frames_that_are_not_there_are_not_read() -> None:
+    memory = np.zeros(30, np.uint8)
+    for starts, ends in (([-1], [20]), ([0], [31]), ([20], [10]), ([5, 0], [9, 4]), ([0], [10, 20])):
+        with pytest.raises(IndexError):
+            zstd_frames.content_sizes(memory, np.array(starts), np.array(ends), 7)
+
+
+def test_without_a_compiler_each_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "zstd_frames", None)
+    assert read(OURS, *FRAMES) == [*FRAMES.values()]
 
 
 @pytest.mark.parametrize("with_size", [True, False])
