@@ -33,8 +33,6 @@ from jetstream_pipeline.events.wires import (
 )
 
 _COMMIT = ("rev", "operation", "collection", "rkey", "record", "cid")
-_MANY = 1_000
-"""Messages from which on it costs less to cut values out of all of them than to read each."""
 _KEPT = ("record", "payload", "host")
 _V2_KINDS: dict[type, str] = {V2Commit: COMMIT, V2Identity: IDENTITY, V2Account: ACCOUNT, V2Sync: SYNC}
 _NO_COMMIT = Commit(*(None,) * 4)  # type: ignore[arg-type]
@@ -81,8 +79,8 @@ def sound_events(messages: Messages, host: str, latest_us: int, wire: Wire) -> p
 
 
 def _usual(messages: Messages, host: str, wire: Wire) -> pa.RecordBatch | None:
-    """The messages as events, where there are many and all are spelled as usual."""
-    if not IS_COMPILED or len(messages) < _MANY:
+    """The messages as events, where all are spelled as usual."""
+    if not IS_COMPILED:
         return None
     try:
         return usual_events(messages, host, wire)
