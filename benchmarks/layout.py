@@ -7,10 +7,11 @@ order of arrival, the server's messages as NDJSON under `zstd -19`, and our own 
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,12 @@ def without(column: str, writing: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def row_groups_of(rows: int) -> Iterator[None]:
-    chosen = window_file._ROW_GROUP_ROWS
-    window_file._ROW_GROUP_ROWS = rows
+    chosen = window_file._ROW_GROUP_ROWS, window_file._ROW_GROUP_BYTES
+    window_file._ROW_GROUP_ROWS, window_file._ROW_GROUP_BYTES = rows, sys.maxsize
     try:
         yield
     finally:
-        window_file._ROW_GROUP_ROWS = chosen
+        window_file._ROW_GROUP_ROWS, window_file._ROW_GROUP_BYTES = chosen
 
 
 def written(
@@ -115,10 +116,10 @@ def written(
     writing: dict[str, Any],
 ) -> tuple[float, dict[str, int]]:
     before = time.process_time()
-    rows = RowGroups(path, schema, arrangement, **writing)
-    for batch in batches:
-        rows.add(batch)
-    rows.finish()
+    with closing(RowGroups(path, schema, arrangement, **writing)) as rows:
+        for batch in batches:
+            rows.add(batch)
+        rows.finish()
     return time.process_time() - before, bytes_by_column(path)
 
 

@@ -17,8 +17,7 @@ from jetstream_pipeline.archive.frames import Frame
 from jetstream_pipeline.events.wires import MAX_TIME_US
 
 _AHEAD_BYTES = 64 * 1024 * 1024
-"""The content of the blocks that wait or are under way, unless one alone has more. As long as a row group is written,
-nobody takes a block: what is decoded meanwhile has to find room."""
+"""The content of the blocks that wait or are under way, unless one alone has more."""
 _EMPTY_BYTES = 64 * 1024
 """A block without events takes some memory too."""
 

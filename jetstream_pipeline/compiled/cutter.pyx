@@ -506,7 +506,7 @@ def join(const uint8_t[::1] memory, const int64_t[:, ::1] places, const int32_t[
 
 def line_up(list texts, const int64_t[::1] ends, uint8_t[::1] memory, uint8_t between):
     """Copy texts, anything that has octets, into memory, one after the other, so that each ends where `ends` say and
-    `between` lies behind it, unless it is the last one. IndexError where one is of another length."""
+    `between` lies behind it, unless the memory ends there. IndexError where one is of another length."""
     cdef Py_ssize_t row, at = 0, size = memory.shape[0]
     cdef Py_buffer view
     cdef bint fits

@@ -27,7 +27,7 @@ from jetstream_pipeline.storage.tally import Tally
 
 _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 80 * 1024 * 1024
-"""Two of them are in memory: one that is written, and the next one."""
+"""Two of them may be in memory, one that is written and the next one, beside what arranging and encoding take."""
 _BLOCK_ROWS = 16_384
 """Are arranged together: a row group at once would be in memory twice."""
 _ROW_BYTES = 64
@@ -54,12 +54,13 @@ class WindowWriter:
     def finish(self, describe: Callable[[Counts], _Summary], key: bytes = SUMMARY_KEY) -> _Summary:
         """Make the file durable, with what `describe` says of what it holds."""
         self._rows.flush()
+        self._content.follow()
         summary = describe(self._tally.counts().model_copy(update={"content": self._content.identity}))
         self._rows.finish({key: summary.model_dump_json().encode()})
         return summary
 
     def close(self) -> None:
-        """Leave the file as it is; nothing writes to it from then on."""
+        """End the thread that writes."""
         self._rows.close()
 
 
@@ -182,9 +183,11 @@ class RowGroups:
 
     def _arrange(self) -> None:
         """Blocks are of so many rows, wherever their batches end: what is written follows from the rows alone."""
-        rows, self._block, self._small = [*self._block, *self._small], [], []
-        if rows:
-            self._pieces += self._arrangement(pa.concat_batches(rows), self._arranged)
+        block, self._block, self._small = [*self._block, *self._small], [], []
+        if block:
+            rows = pa.concat_batches(block)
+            block.clear()
+            self._pieces += self._arrangement(rows, self._arranged)
             self._arranged += self._block_rows
             self._block_rows = 0
 
@@ -192,8 +195,8 @@ class RowGroups:
         self._arrange()
         if self._pieces:
             pieces, self._pieces = sorted(self._pieces, key=itemgetter(0)), []
-            self._behind.do(partial(self._write, [rows for _, rows in pieces]))
             self._rows = self._bytes = 0
+            self._behind.do(partial(self._write, [rows for _, rows in pieces]))
 
     def _write(self, pieces: Sequence[pa.RecordBatch]) -> None:
         rows = pa.Table.from_batches(pieces)
@@ -214,7 +217,7 @@ class RowGroups:
         fsync_path(self.path)
 
     def close(self) -> None:
-        """Leave the file as it is; nothing writes to it from then on."""
+        """End the thread that writes."""
         self._behind.close()
 
 

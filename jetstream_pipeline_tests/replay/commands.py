@@ -20,7 +20,7 @@ import sys
 from jetstream_pipeline.cli import main, replay
 from jetstream_pipeline.jetstream import connection
 from jetstream_pipeline.storage import staging
-connection.AT_ONCE = staging._PART_ROWS = 1_000
+connection.AT_ONCE = staging._PART_ROWS = 500
 {{first}}
 main.run(main.cli, "{PROGRAM}")
 """

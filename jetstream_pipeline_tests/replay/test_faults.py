@@ -17,6 +17,7 @@ from jetstream_pipeline_tests.windows import latest
 
 NETWORK = Network(seed=4, rate=2)
 WINDOW = latest(20)
+STAGED = f"staging/network/{WINDOW.key.replace(':', '')}"
 
 Rows = list[tuple[object, ...]]
 Files = dict[Path, bytes]
@@ -81,14 +82,16 @@ def completes(folder: Path, host: Simulator, truth: Rows, first: str = "") -> Wi
     return summary
 
 
-@pytest.mark.parametrize("share", [0.0, 1.2, 3.1])
-def test_a_full_disk(share: float, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
-    """Before anything, among the durable parts (2.6 times as large as what they become), and when they become one
+@pytest.mark.parametrize(("share", "where"), [(0.0, ""), (1.2, ""), (6.5, "/events.parquet")])
+def test_a_full_disk(share: float, where: str, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
+    """Before anything, among the durable parts (6 times as large as what they become), and when they become one
     file."""
     size = sum(-(-len(content) // 4096) * 4 for content in earlier.values())
     with small(tmp_path, size + 16 + int(share * events_size(earlier)) // 1024):
         put(earlier, tmp_path)
-        assert "No space left on device; check that it is writable and has room" in fails(tmp_path, host)
+        line = fails(tmp_path, host)
+        assert "No space left on device; check that it is writable and has room" in line
+        assert f"{STAGED}{where}: " in line
         enlarge(tmp_path, 64_000)
         summary = completes(tmp_path, host, truth)
     assert summary.proof.resumptions == (share > 0)
@@ -98,12 +101,16 @@ def events_size(written: Files) -> int:
     return next(len(content) for path, content in written.items() if path.name == "events.parquet")
 
 
-@pytest.mark.parametrize("share", [0.05, 0.75])
-def test_files_that_may_not_grow(share: float, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "where"), [(0.05, ""), (0.75, "/events.parquet")])
+def test_files_that_may_not_grow(
+    share: float, where: str, host: Simulator, truth: Rows, earlier: Files, tmp_path: Path
+) -> None:
     """A full disk's stand-in where none can be mounted."""
     put(earlier, tmp_path)
     first = limited(int(share * events_size(earlier)))
-    assert "File too large; check that it is writable and has room" in fails(tmp_path, host, first=first)
+    line = fails(tmp_path, host, first=first)
+    assert "File too large; check that it is writable and has room" in line
+    assert f"{STAGED}{where}: " in line
     completes(tmp_path, host, truth)
 
 

@@ -216,7 +216,7 @@ def test_what_else_a_dead_run_left_there_is_deleted(data: DataDirectory) -> None
     stage_parts(data)
     (folder,) = data.staging.glob("network/*/")
     parts = set(folder.iterdir())
-    for name in ("000005-00000000.tmp", "events.parquet", "000005-01234567.rejected", "000007-00000000.events"):
+    for name in ("000005-00000000.tmp", "events.parquet", "000005-01234567.rejected", "000007-2d06800538d394c2.events"):
         (folder / name).write_bytes(b"")
     with staged(data, "network", HOUR) as files:
         assert files.state == str(PARTS)

@@ -1,9 +1,12 @@
 """A window's file: the same bytes for the same rows, within bounded memory, and what is damaged of it is noticed."""
 
+import errno
+import hashlib
 import random
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +20,7 @@ from jetstream_pipeline.storage.errors import Damaged, StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
-from jetstream_pipeline.storage.window_file import count, write_window
+from jetstream_pipeline.storage.window_file import WindowWriter, count, write_window
 from jetstream_pipeline_tests.disks import empty, flip, flip_last, truncate
 from jetstream_pipeline_tests.windows import commit, rows_of, store
 
@@ -99,6 +102,7 @@ def test_content_is_another_for_other_rows_or_another_order(data: DataDirectory)
     assert all(re.fullmatch(r"[0-9a-f]{32}", content) for content in contents)
     assert len(set(contents)) == len(contents) == 7 + 2 * len(EVENT_SCHEMA.names)
     assert content_of(data, *(rows.slice(number, 1) for number in range(50))) == contents[0]
+    assert content_of(data) == hashlib.sha256(b"PAR1").hexdigest()[:32]
 
 
 @pytest.mark.usefixtures("small_groups")
@@ -161,6 +165,27 @@ def test_large_events_make_small_row_groups(data: DataDirectory, message: Callab
     assert metadata.num_rows == 240
     assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 100_000_000
     assert highest < 450_000_000
+
+
+def test_a_row_group_that_cannot_be_written_is_told(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written in another thread, and what comes after it must not be taken for the file."""
+    monkeypatch.setattr(window_file, "_ROW_GROUP_ROWS", 100)
+    written: list[int] = []
+
+    def write_table(writer: pq.ParquetWriter, rows: pa.Table, **_: int) -> None:
+        written.append(rows.num_rows)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
+    writer = WindowWriter(data.root / "events.parquet")
+    rows = events(*range(300))
+    with closing(writer):
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                writer.add(rows)
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish(describing(data))
+    assert written == [100]
 
 
 def test_no_bit_that_flips_among_the_rows_is_read_as_data(data: DataDirectory) -> None:
