@@ -13,7 +13,7 @@ from jetstream_pipeline.events.messages import AT_ONCE, Messages
 from jetstream_pipeline.jetstream.intake import Intake
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-_BUFFER_BYTES = 32 * 1024 * 1024
+_BUFFER_BYTES = 16 * 1024 * 1024
 _SILENCE_SEC = 20.0
 """Then a host is pinged."""
 _ANSWER_SEC = 15.0

@@ -36,7 +36,7 @@ from jetstream_pipeline.window import Window
 
 _SECTION = pa.field("section", pa.int8(), nullable=False)
 _PART_SCHEMA = EVENT_SCHEMA.append(_SECTION)
-_PART_ROWS = 65_536
+_PART_ROWS = 32_768
 _PART_BYTES = 32 * 1024 * 1024
 _BATCH_ROWS = 1_024
 _PART_SEC = 5.0
