@@ -3,7 +3,6 @@ the transport's to know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,15 +44,14 @@ def header(octets: memoryview, at: int, end: int) -> Header | None:
     return Header(kind, at + 2 + size, length)
 
 
-def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) -> Iterator[Messages]:
+def plain(memory: np.ndarray, octets: memoryview, at: int, end: int, most: int) -> Messages:
     """The whole plain frames from `at` on, as far as nothing else comes; none of more than `most` bytes. `octets`,
     the same memory, is changed: there are line breaks where the headers were."""
     if framing:
         starts, ends = framing.plain_frames(memory, at, end, most, BLANK)
     else:
         starts, ends = _plain_frames(octets, at, end, most)
-    if len(starts):
-        yield Messages(memory, starts, ends)
+    return Messages(memory, starts, ends)
 
 
 def _plain_frames(octets: memoryview, at: int, end: int, most: int) -> tuple[np.ndarray, np.ndarray]:

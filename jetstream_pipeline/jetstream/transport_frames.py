@@ -91,9 +91,9 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
                 break
             limit = MAX_MESSAGE_BYTES - (self.protocol.current_size or 0)
             if self.protocol.current_size is None:
-                for messages in frames.plain(self._memory, self._octets, self._at, self._filled, limit):
-                    self.intake.add_all(messages)
-                    self._at = int(messages.ends[-1])
+                messages = frames.plain(self._memory, self._octets, self._at, self._filled, limit)
+                self.intake.add_all(messages)
+                self._at = int(messages.ends[-1]) if messages else self._at
             found = frames.header(self._octets, self._at, self._filled)
             if found is None:
                 break

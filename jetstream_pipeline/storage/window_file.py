@@ -54,6 +54,7 @@ class WindowWriter:
     def finish(self, describe: Callable[[Counts], _Summary], key: bytes = SUMMARY_KEY) -> _Summary:
         """Make the file durable, with what `describe` says of what it holds."""
         self._rows.flush()
+        # A file without rows begins somehow too.
         self._content.follow()
         summary = describe(self._tally.counts().model_copy(update={"content": self._content.identity}))
         self._rows.finish({key: summary.model_dump_json().encode()})

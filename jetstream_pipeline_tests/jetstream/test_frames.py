@@ -33,13 +33,11 @@ def payload(draw: st.DrawFn) -> bytes:
 def found(data: bytes, most: int = 1 << 20) -> tuple[list[bytes], int, np.ndarray]:
     """The messages that are found, where what follows begins, and the memory as it is left."""
     memory = np.frombuffer(b"??" + data + b"\x81\x00\x81~", np.uint8).copy()
-    messages, at = [], 2
-    for some in frames.plain(memory, memory.data, at, 2 + len(data), most):
-        messages += some
-        at = int(some.ends[-1])
-        for end, start in zip(some.ends[:-1], some.starts[1:], strict=True):
-            assert (memory[end:start] == BLANK).all()
-    return messages, at - 2, memory
+    messages = frames.plain(memory, memory.data, 2, 2 + len(data), most)
+    for end, start in zip(messages.ends[:-1], messages.starts[1:], strict=True):
+        assert (memory[end:start] == BLANK).all()
+    at = int(messages.ends[-1]) if messages else 2
+    return [*messages], at - 2, memory
 
 
 @pytest.mark.parametrize("framing", ROADS)
