@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 
 from jetstream_pipeline.replay.seams import Seams
-from jetstream_pipeline.storage.behind import Behind
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.files import told
 from jetstream_pipeline.storage.summary import Counts, WindowSummary
@@ -18,13 +17,11 @@ from jetstream_pipeline.storage.window_file import WindowWriter
 
 
 class Draft:
-    """Written in a thread of its own. It takes the windows beside it as they stood when it was begun; where they have
-    changed since, it is of no use."""
+    """Takes the windows beside it as they stood when it was begun; where they have changed since, it is of no use."""
 
     def __init__(self, path: Path, seams: Seams) -> None:
         self.path = path
         self.seams = seams
-        self._behind = Behind("draft")
         self._opened = ExitStack()
 
     @cached_property
@@ -32,11 +29,8 @@ class Draft:
         return self._opened.enter_context(closing(WindowWriter(self.path)))
 
     def add(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> None:
-        """The next events of what is read, with their sections. A later call raises StorageError where the disk does
-        not take them."""
-        self._behind.do(partial(self._add, events))
-
-    def _add(self, events: Iterable[tuple[int, pa.RecordBatch]]) -> None:
+        """The next events of what is read, with their sections. This or a later call raises StorageError where the disk
+        does not take them."""
         with told(self.path, "write"):
             try:
                 for section, batch in events:
@@ -45,10 +39,6 @@ class Draft:
                         self._writer.add(kept)
             except pa.ArrowException as error:
                 raise StorageError(f"cannot write {self.path}: {error}") from error
-
-    def wait(self) -> None:
-        """Until all that was added is in it."""
-        self._behind.wait()
 
     @property
     def is_as_read(self) -> bool:
@@ -61,5 +51,4 @@ class Draft:
             return self._writer.finish(describe)
 
     def close(self) -> None:
-        self._behind.close()
         self._opened.close()

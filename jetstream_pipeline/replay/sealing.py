@@ -74,8 +74,6 @@ def seal(place: Place, files: StagedWindow, evidence: Evidence, draft: Draft | N
     with told(files.folder, "write"):
         try:
             files.wait()
-            if draft:
-                draft.wait()
             if state.is_whole:
                 return _seal_whole(place, files, evidence, reason, draft)
             return _seal_incomplete(place, files, evidence, state, reason, draft)
