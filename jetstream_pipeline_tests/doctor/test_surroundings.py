@@ -28,7 +28,7 @@ from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.errors import StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.queue.queue import Queue
-from jetstream_pipeline_tests.doctor.cases import DEAD, Case, case, found, hours_before
+from jetstream_pipeline_tests.doctor.cases import DEAD, NOW, Case, case, found, hours_before
 from jetstream_pipeline_tests.windows import commit, store
 
 _HOLD = """
@@ -168,11 +168,11 @@ def test_a_machine_whose_hosts_are_all_gone_is_told_so(data: DataDirectory) -> N
 
 
 class _Dated(BaseHTTPRequestHandler):
-    late = timedelta()
+    date = NOW
 
     def do_GET(self) -> None:
         self.send_response_only(404)
-        self.send_header("Date", format_datetime(datetime.now(UTC) - self.late, usegmt=True))
+        self.send_header("Date", format_datetime(self.date, usegmt=True))
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -180,8 +180,9 @@ class _Dated(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def dated(late: timedelta) -> Iterator[str]:
-    handler = type("Dated", (_Dated,), {"late": late})
+def dated(date: datetime) -> Iterator[str]:
+    """A host whose answers are all of that date."""
+    handler = type("Dated", (_Dated,), {"date": date})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -191,15 +192,15 @@ def dated(late: timedelta) -> Iterator[str]:
 
 
 def test_this_machines_clock_is_held_against_those_of_the_hosts(data: DataDirectory, stack: ExitStack) -> None:
-    hosts = [stack.enter_context(dated(timedelta(seconds=late))) for late in (0, 0, 900)]
-    said = case(data, now=None, hosts=",".join(hosts), declared=False)
-    told = found(examine_clock, said)
+    hosts = ",".join(stack.enter_context(dated(NOW - timedelta(seconds=late))) for late in (0, 0, 900))
+    told = found(examine_clock, case(data, hosts=hosts, declared=False))
     assert [severity for severity, _ in told] == [Severity.OK, Severity.WARNING]
     assert "clock differs by 900 s" in told[1][1]
-    wrong = Case(said.settings, (), {}, 20.0, lambda: datetime.now(UTC) + timedelta(minutes=2))
-    severity, text = found(examine_clock, wrong)[0]
-    assert severity is Severity.PROBLEM
-    assert "this machine's clock is 120 s ahead of" in text
+    for ahead, way in ((120, "ahead of"), (-120, "behind")):
+        now = NOW + timedelta(seconds=ahead + 0.5)
+        severity, text = found(examine_clock, case(data, now=now, hosts=hosts, declared=False))[0]
+        assert severity is Severity.PROBLEM
+        assert f"this machine's clock is 120 s {way} " in text
 
 
 def test_a_simulated_host_tells_the_time_too(data: DataDirectory, stack: ExitStack) -> None:
