@@ -12,6 +12,7 @@ failed.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,9 +89,11 @@ def host(rate: float, hours: int) -> Iterator[str]:
     program = Path(sys.executable).parent / "jetstream-pipeline"
     command = [program, "simulate", "--port", "0", "--rate", str(rate), "--lookback-hours", str(hours)]
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        yield next(word.strip(",.") for word in process.stdout.readline().split() if "ws://" in word)
-        process.terminate()
+        try:
+            assert process.stdout
+            yield next(word.strip(",.") for word in process.stdout.readline().split() if "ws://" in word)
+        finally:
+            process.terminate()
 
 
 def replay_one(stream: Stream, window: Window) -> None:
@@ -152,6 +155,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="events/s of the network")
     parser.add_argument("--concurrent", type=int, default=8, help="runs, or processes, at a time")
     options = parser.parse_args()
+    # However it is ended, its servers end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     last = datetime.now(UTC) - timedelta(hours=3)
     windows = [Window.hour(last - timedelta(hours=number)) for number in reversed(range(options.windows))]
     hours = options.windows + 12

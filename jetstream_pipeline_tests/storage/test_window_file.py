@@ -5,6 +5,7 @@ import hashlib
 import random
 import re
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from jetstream_pipeline.storage.errors import Damaged, StorageError
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.parquet import reading
 from jetstream_pipeline.storage.summary import Counts, WindowSummary, read_summary
-from jetstream_pipeline.storage.window_file import WindowWriter, count, write_window
+from jetstream_pipeline.storage.window_file import RowGroups, WindowWriter, count, write_window
 from jetstream_pipeline_tests.disks import empty, flip, flip_last, truncate
 from jetstream_pipeline_tests.windows import commit, rows_of, store
 
@@ -165,6 +166,23 @@ def test_large_events_make_small_row_groups(data: DataDirectory, message: Callab
     assert metadata.num_rows == 240
     assert max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)) < 100_000_000
     assert highest < 450_000_000
+
+
+def test_a_row_group_is_written_while_the_next_one_is_added_to(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_file, "_ROW_GROUP_ROWS", 100)
+    path, added = data.root / "rows.parquet", threading.Event()
+
+    def written() -> None:
+        assert added.wait(30), "nothing could be added meanwhile"
+
+    with closing(RowGroups(path, EVENT_SCHEMA, written=written)) as groups:
+        groups.add(events(*range(199)))
+        added.set()
+        groups.finish()
+    metadata = pq.read_metadata(path)
+    assert [metadata.row_group(number).num_rows for number in range(2)] == [100, 99]
 
 
 def test_a_row_group_that_cannot_be_written_is_told(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
