@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from jetstream_pipeline.jetstream import transport
 from jetstream_pipeline.jetstream.transport import Transport
@@ -31,6 +32,10 @@ __all__ = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--transport", choices=list(Transport), help="what reads the hosts' websockets in every test")
+
+
+settings.register_profile("without deadlines", settings.default, deadline=None)
+settings.load_profile("without deadlines")
 
 
 def pytest_configure(config: pytest.Config) -> None:

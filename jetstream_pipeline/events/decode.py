@@ -27,6 +27,7 @@ _ALONE = 64
 """Messages of which each is taken alone where one of them is not sound."""
 _CUTS = 16
 """Messages of a batch that are cut out of it, one by one, where it is known that they are not sound."""
+_REASON_CHARS = 300
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ = {Wire.V1: read_v1, Wire.V2: read_v2}
 
@@ -123,7 +124,10 @@ def decode_each(messages: Sequence[bytes], host: str, latest_us: int = MAX_TIME_
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    return str(error)
+    reason = str(error)
+    # Texts of strangers may be quoted in it.
+    shown = reason if reason.isprintable() else repr(reason)[1:-1]
+    return shown if len(shown) <= _REASON_CHARS else f"{shown[:_REASON_CHARS]}…"
 
 
 def _row(message: bytes, latest_us: int, wire: Wire) -> _Row | Notice:

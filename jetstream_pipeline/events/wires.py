@@ -118,6 +118,7 @@ class V2Sync(_V2Event, gc=False, tag=f"{_V2_TYPE}#sync"):
 class _V2Info(msgspec.Struct):
     """Any payload that is no event: `#info`, or one that a later server knows."""
 
+    type: str = msgspec.field(default="", name="$type")
     name: str = ""
     message: str = ""
     seq: int | None = None
@@ -129,6 +130,8 @@ class _V2Frame(msgspec.Struct):
     error: str = ""
     message: str = ""
 
+
+_V2_EVENT_TYPES = ("", *(f"{_V2_TYPE}#{kind}" for kind in (COMMIT, IDENTITY, ACCOUNT, SYNC)))
 
 _v1 = msgspec.json.Decoder(V1Message)
 _v2_frame = msgspec.json.Decoder(_V2Frame)
@@ -171,10 +174,10 @@ def read_v2(text: bytes) -> Fields | Notice:
 
 
 def _notice(payload: msgspec.Raw) -> Notice:
-    """What a payload says that is no event as we know them. One with a sequence number is an event all the same: the
-    error that made it unreadable is raised again."""
+    """What a payload says that is no event as we know them. One that should be an event by its type, or has a sequence
+    number, is none that says something: the error that made it unreadable is raised again."""
     info = _v2_info.decode(payload)
-    if info.seq is not None:
+    if info.type in _V2_EVENT_TYPES or info.seq is not None:
         _v2_event.decode(payload)
     return Notice(info.name, info.message, ends=False)
 

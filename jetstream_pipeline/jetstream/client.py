@@ -114,6 +114,8 @@ class StreamClient:
         self.bytes_received = 0
         self.shown: str | None = None
         """What showed that the first connection's host had all from the span's beginning on."""
+        self.left_out: list[str] = []
+        """What hosts had that was not taken, as it was too large."""
         self.gaps: list[Gap] = []
         """What none of the hosts has any more of the span, as far as this stream met it."""
         options = replace(self.options, passing_us=self.span.to_us) if self.span else self.options
@@ -252,7 +254,8 @@ class StreamClient:
                     await self._join(beginning, decoded, server, resumption)
                     part = self._new(decoded, server.host, resumption, beginning.known_rejected)
                     yield Batch(part, server.host.name, server.wire, self._silence)
-        server.ended(connection)
+        if left_out := server.ended(connection):
+            self.left_out.append(left_out)
         self._end(f"{server.host.name}: {connection.ended}")
 
     async def _doubt(self, server: Server, quiet: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ _UNTOLD_BYTES = 4_096
 
 
 class OtherDictionary(JetstreamError):
-    """The host compresses with a dictionary that is not ours."""
+    """The host compresses with a dictionary that is not ours, or not as ours is."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,17 @@ class Dictionary:
     content: bytes
 
     def __post_init__(self) -> None:
-        if not self.content.startswith(_DICTIONARY_MAGIC) or len(self.content) < 8:
+        if not self.content.startswith(_DICTIONARY_MAGIC) or len(self.content) < 8 or not self.number:
             raise ValueError("not a zstd dictionary")
+        try:
+            self.decompressor()
+        except zstandard.ZstdError as error:
+            raise ValueError(f"not a sound zstd dictionary ({error})") from None
+
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        return zstandard.ZstdDecompressor(
+            dict_data=zstandard.ZstdCompressionDict(self.content), max_window_size=_MAX_WINDOW_BYTES
+        )
 
     @property
     def number(self) -> int:
@@ -45,18 +53,18 @@ class Decompressor:
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._number = dictionary.number
-        self._decompressor = zstandard.ZstdDecompressor(
-            dict_data=zstandard.ZstdCompressionDict(dictionary.content), max_window_size=_MAX_WINDOW_BYTES
-        )
+        self._decompressor = dictionary.decompressor()
+        self._works = False
+        """Whether the dictionary has shown to be whole."""
 
     def parts(self, messages: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         """The messages' texts in order, in parts of some megabytes, however well they were compressed.
 
         A frame that cannot be read, or is larger than an event may be, stays compressed. OtherDictionary where a
-        frame names another dictionary.
+        frame names another dictionary, or none has been read with ours yet and the first one cannot be.
         """
         together = Messages.of(messages)
-        texts = self._at_once(together) if zstd_frames else None
+        texts = self._at_once(together) if zstd_frames and self._works else None
         return iter((texts,)) if texts is not None else self._one_by_one(together)
 
     def _at_once(self, messages: Messages) -> Messages | None:
@@ -77,6 +85,7 @@ class Decompressor:
             usual = [*self._decompressor.multi_decompress_to_buffer(frames)]  # type: ignore[misc]
         except zstandard.ZstdError:
             return None
+        self._works = True
         texts: list[bytes] = []
         for number, (row, text) in enumerate(others.items()):
             texts += usual[len(texts) - number : row - number]
@@ -101,15 +110,36 @@ class Decompressor:
             return message
         try:
             frame = zstandard.get_frame_parameters(message)
-            if frame.dict_id not in (0, self._number):
-                raise OtherDictionary(f"a message is compressed with dictionary {frame.dict_id}, not {self._number}")
-            known = frame.content_size != zstandard.CONTENTSIZE_UNKNOWN
-            if known and frame.content_size > MAX_EVENT_BYTES:
-                return message
-            if not known:
-                with suppress(zstandard.ZstdError):
-                    # Memory for the largest event costs more than the rest.
-                    return self._decompressor.decompress(message, max_output_size=_UNTOLD_BYTES)
-            return self._decompressor.decompress(message, max_output_size=MAX_EVENT_BYTES)
         except zstandard.ZstdError:
             return message
+        if frame.dict_id not in (0, self._number):
+            raise OtherDictionary(f"a message is compressed with dictionary {frame.dict_id}, not {self._number}")
+        is_told = frame.content_size != zstandard.CONTENTSIZE_UNKNOWN
+        if is_told and not 0 < frame.content_size <= MAX_EVENT_BYTES:
+            # Where it is said to be 0, zstandard does not look whether that is so.
+            return message
+        try:
+            text = self._content(message, MAX_EVENT_BYTES) if is_told else self._untold(message)
+        except zstandard.ZstdError as error:
+            if frame.dict_id and not self._works:
+                raise OtherDictionary(f"the first message cannot be read with dictionary {self._number}") from error
+            return message
+        self._works |= frame.dict_id > 0
+        return text
+
+    def _content(self, frame: bytes, most: int) -> bytes:
+        return self._decompressor.decompress(frame, max_output_size=most, allow_extra_data=False)
+
+    def _untold(self, frame: bytes) -> bytes:
+        """The content of a frame that does not tell its size."""
+        try:
+            text = self._content(frame, _UNTOLD_BYTES)
+        except zstandard.ZstdError:
+            # Memory for the largest event costs more than the rest.
+            text = self._content(frame, MAX_EVENT_BYTES)
+        # zstandard does not look whether anything follows here. Now it is known to be small.
+        again = self._decompressor.decompressobj()
+        again.decompress(frame)
+        if again.unused_data:
+            raise zstandard.ZstdError("something follows the frame")
+        return text

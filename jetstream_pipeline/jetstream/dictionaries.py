@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -25,6 +26,8 @@ V1_URL = (
 _V1_KEY = "v1.zdict"
 _V2_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
 _TIMEOUT_SEC = 10.0
+_PATIENCE_SEC = 60.0
+"""For all of it."""
 _MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -53,6 +56,11 @@ class Dictionaries:
         dictionary = _dictionary(content, host.name)
         self._keep(_v2_key(host), content)
         return dictionary
+
+    def forget(self, host: Host) -> None:
+        """Fetch a v2 host's dictionary anew the next time: the one that we have is not that which it uses."""
+        with suppress(PipelineError, KeyError):
+            del self._cache[_v2_key(host)]
 
     async def _fetch_v1(self) -> Dictionary:
         content = await _fetch(self._v1_url)
@@ -97,6 +105,7 @@ async def _fetch(url: str) -> bytes:
     content = bytearray()
     try:
         async with (
+            asyncio.timeout(_PATIENCE_SEC),
             httpx2.AsyncClient(timeout=_TIMEOUT_SEC, follow_redirects=True) as client,
             client.stream("GET", url) as response,
         ):

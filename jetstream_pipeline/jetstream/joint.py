@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from jetstream_pipeline.events.crossing import crossing
+from jetstream_pipeline.events.crossing import commits_of, crossing
 from jetstream_pipeline.events.wires import Wire
 from jetstream_pipeline.jetstream.errors import HistoryMissing
 from jetstream_pipeline.jetstream.history import missing
@@ -12,6 +12,9 @@ from jetstream_pipeline.jetstream.recent import Recent
 from jetstream_pipeline.jetstream.resumption import FIRST_TIME_CURSOR
 from jetstream_pipeline.jetstream.server import Server
 from jetstream_pipeline.window import from_us
+
+_WITNESSES = 3
+"""Commits before a moment that show a history from before it: one or two may have been imported there."""
 
 
 class Joint:
@@ -36,7 +39,8 @@ class Joint:
         name = self._server.host.name
         if self._recent is not None:
             return f"{name} sent what came before once more" if self._recent.knows_any(events) else None
-        if crossing(events, self._from_us, final=True).before:
+        before = crossing(events, self._from_us, final=True).before
+        if not self.clamped and len(set(commits_of(events.slice(0, before)))) >= _WITNESSES:
             return f"{name} had events from {_moment(events['time_us'][0].as_py())} on"
         return None
 

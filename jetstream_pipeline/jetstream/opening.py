@@ -61,7 +61,8 @@ def _told(host: Host, request: Request) -> Iterator[None]:
         yield
     except Declined as error:
         raise _refusal(host, request, error) from error
-    except (OSError, TimeoutError, UnicodeError, WebSocketException) as error:
+    except (OSError, TimeoutError, ValueError, LookupError, WebSocketException) as error:
+        # ValueError, LookupError: a redirection to what is no address, or to two of them.
         raise JetstreamError(f"cannot reach {host.name} ({str(error) or type(error).__name__})") from error
 
 
@@ -86,7 +87,7 @@ def _xrpc_error(text: str) -> str | None:
     """The name in the JSON that every refusal of an XRPC endpoint carries."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     name = answer.get("error") if isinstance(answer, dict) else None
     return name if isinstance(name, str) else None

@@ -23,7 +23,8 @@ _NO_KEYS = identity_keys(NO_EVENTS)
 
 
 class Position:
-    """How far a stream has come: the third-latest time seen, since one event's time may be imported or wrong."""
+    """How far a stream has come: the third-latest of all times seen, since one commit's may be imported or wrong. The
+    operations of a commit share theirs."""
 
     def __init__(self) -> None:
         self._latest: list[int] = []
@@ -34,8 +35,9 @@ class Position:
         return self._latest[0] if self._latest else 0
 
     def add(self, times: pa.Array) -> None:
+        times = pc.unique(times)
         latest = times.take(pc.top_k_unstable(times, _WITNESSES))
-        self._latest = sorted([*self._latest, *latest.to_pylist()])[-_WITNESSES:]
+        self._latest = sorted({*self._latest, *latest.to_pylist()})[-_WITNESSES:]
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ class Resumption:
         if self._floor_us is None:
             self._floor_us = events["time_us"][0].as_py()
         first, last = events["seq"][0].as_py(), events["seq"][-1].as_py()
-        if first is None or last is None:
+        if first is None or last is None or max(first, last) >= FIRST_TIME_CURSOR:
+            # A greater one would be taken for a time.
             self._numbers = None
         elif self._numbers and host == self._serving:
             self._numbers.last = last

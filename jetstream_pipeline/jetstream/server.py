@@ -85,6 +85,8 @@ class Server:
             case RetiredDictionary() if self._retired == 0:
                 await self._renew_dictionary()
             case RetiredDictionary() | OtherDictionary():
+                if self._dictionaries:
+                    self._dictionaries.forget(self.host)
                 self._give_up_compression(str(error))
             case Refused():
                 self.refused = error
@@ -93,11 +95,14 @@ class Server:
                 return False
         return True
 
-    def ended(self, connection: Connection) -> None:
-        """Learn from how a connection ended: what is too large for us is not asked for again."""
-        if connection.oversized and not self._largest:
-            self._largest = MAX_MESSAGE_BYTES
-            self._note(f"{self.host.name}: left out a message of more than {MAX_MESSAGE_BYTES} bytes")
+    def ended(self, connection: Connection) -> str | None:
+        """Learn from how a connection ended: what is too large for us is not asked for again. What it was, if so."""
+        if not connection.oversized or self._largest:
+            return None
+        self._largest = MAX_MESSAGE_BYTES
+        left_out = f"{self.host.name} had a message of more than {MAX_MESSAGE_BYTES} bytes, which was left out"
+        self._note(left_out)
+        return left_out
 
     async def shows_life(self) -> bool:
         """Whether the host sends anything at all to somebody who asks for everything."""

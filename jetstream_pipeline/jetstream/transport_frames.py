@@ -29,7 +29,7 @@ _KNOWN = (0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A)
 
 
 async def opened(url: str, subprotocol: str | None) -> Connection:
-    """An open connection. Declined, OSError, UnicodeError or WebSocketException where there is none to be had."""
+    """An open connection. Declined, OSError, ValueError, LookupError or WebSocketException where there is none."""
     return _Frames(await connect(url, subprotocol, _Socket))
 
 

@@ -22,7 +22,7 @@ Socket = TypeVar("Socket", bound=ClientConnection)
 
 
 async def opened(url: str, subprotocol: str | None) -> Connection:
-    """An open connection. Declined, OSError, UnicodeError or WebSocketException where there is none to be had."""
+    """An open connection. Declined, OSError, ValueError, LookupError or WebSocketException where there is none."""
     return _MessageByMessage(await connect(url, subprotocol, ClientConnection))
 
 

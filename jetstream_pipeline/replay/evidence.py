@@ -28,6 +28,8 @@ class Evidence(BaseModel):
     start_shown_by: str | None = None
     end_shown_by: str | None = None
     gaps: list[Gap] = []
+    doubts: list[str] = []
+    """What a host did on account of which something may be missing, although it had the window's start and end."""
     connections: list[str] = []
     hosts: list[str] = []
     wires: list[str] = []
@@ -64,6 +66,8 @@ class Evidence(BaseModel):
         start_shown_by = self.start_shown_by or "; ".join(map(str, self.gaps))
         if not start_shown_by:
             return WindowState.UNPROVEN, "nothing showed that the host still had the window's start"
+        if self.doubts:
+            return WindowState.UNPROVEN, "; ".join(self.doubts)
         return WindowState.COMPLETE, f"{start_shown_by}; {self.end_shown_by}"
 
     @property

@@ -59,16 +59,20 @@ def version(path: AnyPath) -> Version | None:
     if not isinstance(path, Path):
         said = objects.info(path)
         return objects.tag(said) if said else None
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
+    with told(path, "read"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
     return status.st_ino, status.st_mtime_ns
 
 
 def exists(path: AnyPath) -> bool:
     """Whether there is such a file, asked of itself, not of a listing; StorageError where nobody can tell."""
-    return path.exists() if isinstance(path, Path) else objects.info(path) is not None
+    if not isinstance(path, Path):
+        return objects.info(path) is not None
+    with told(path, "read"):
+        return path.exists()
 
 
 def size(path: AnyPath) -> int:

@@ -221,7 +221,7 @@ any_row = st.builds(
 
 
 @given(st.lists(any_row, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_row_is_an_event_or_rejected_and_each_is_so_by_itself(given: list[Row]) -> None:
     block = decoded(given)
     assert block.events.num_rows + len(block.rejected) == len(given)

@@ -65,7 +65,7 @@ def test_a_frame_without_a_checksum_is_not_trusted() -> None:
 
 
 @given(st.binary(max_size=80), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_a_frame_or_damage(data: bytes, with_magic: bool) -> None:
     frame = FRAME[:4] + data if with_magic else data
     assert Frame(frame, "block").content_bytes >= 0

@@ -55,7 +55,7 @@ values = st.recursive(
 
 
 @given(st.lists(st.dictionaries(keys, values, max_size=5), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_records_are_spelled_as_go_spells_them(records: list[dict[str, Any]]) -> None:
     rendered = json_records([cbor(record) for record in records])
     assert not rendered.refused
@@ -64,7 +64,7 @@ def test_records_are_spelled_as_go_spells_them(records: list[dict[str, Any]]) ->
 
 
 @given(st.dictionaries(keys, st.floats(allow_nan=False, allow_infinity=False), max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_floats_come_back_from_their_text(record: dict[str, float]) -> None:
     assert json.loads(text_of(cbrrr.encode_dag_cbor(record)), parse_int=float) == record
 
@@ -169,7 +169,7 @@ def test_lists_that_claim_more_than_there_is_are_not_built() -> None:
 
 
 @given(st.binary(max_size=64))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_a_record_or_refused(payload: bytes) -> None:
     rendered = json_records([payload])
     if not rendered.refused:
@@ -177,7 +177,7 @@ def test_any_bytes_are_a_record_or_refused(payload: bytes) -> None:
 
 
 @given(st.binary(max_size=64))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_walk_finds_no_fault_with_what_the_decoder_takes(payload: bytes) -> None:
     try:
         cbrrr.decode_dag_cbor(payload)

@@ -179,7 +179,7 @@ def test_a_damaged_block_is_named_and_the_others_can_be_read(tmp_path: Path) -> 
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bytes_changed_anywhere_are_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     changed = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -193,7 +193,7 @@ def test_bytes_changed_anywhere_are_found(tmp_path_factory: pytest.TempPathFacto
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     for file in (data, b"jss0" + data, GOOD[:256] + data):
         with pytest.raises(ArchiveError):

@@ -100,6 +100,16 @@ def test_what_is_no_event_is_handed_back(message: bytes, reason: str) -> None:
     assert reason in rejected.reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("x" * 1_000_000, "x" * 200), (r"\u001b[31mred\u0000", r"\x1b[31mred\x00"), ("café", "café")]
+)
+def test_what_a_stranger_wrote_is_quoted_briefly_and_in_print(kind: str, shown: str) -> None:
+    (rejected,) = decode([f'{{"did":"d","time_us":1,"kind":"{kind}"}}'.encode()], "host").rejected
+    assert shown in rejected.reason
+    assert len(rejected.reason) < 400
+    assert rejected.reason.isprintable()
+
+
 @given(st.lists(st.binary(max_size=60)))
 def test_no_message_is_lost_whatever_it_holds(messages: list[bytes]) -> None:
     decoded = decode(messages, "host")

@@ -15,7 +15,7 @@ from jetstream_pipeline.simulator import Network
 START_US = 1_783_175_880_000_000
 EVENTS = decode([event.message for event in Network(rate=100).events(START_US, START_US + 60_000_000)], "host").events
 TEXTS = st.sampled_from(
-    (None, "", "a", "b", "é", "a" * 7, "a" * 8, "a" * 9, "a" * 40, "a" * 41, "b" * 300, "\0", "\0\0")
+    (None, "", "a", "b", "\x1f", "a\x1fb", "é", "a" * 7, "a" * 8, "a" * 9, "a" * 40, "a" * 41, "b" * 300, "\0", "\0\0")
 )
 NUMBERS = st.tuples(st.integers(0, 3) | st.integers(1_020, 1_030) | st.integers(0, 2**64 - 1), st.sampled_from((1, 3)))
 
@@ -31,7 +31,7 @@ def of(rows: list[dict[str, str | None]]) -> pa.RecordBatch:
 
 
 @needs_compiler
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys(IDENTITY_COLUMNS, TEXTS)), max_size=12), st.integers(0, 12))
 def test_numbers_are_the_same_where_identities_are(rows: list[dict[str, str | None]], cut: int) -> None:
     rows = [{name: value or ("" if name in ("did", "kind") else value) for name, value in row.items()} for row in rows]
@@ -43,6 +43,16 @@ def test_numbers_are_the_same_where_identities_are(rows: list[dict[str, str | No
     assert [*map(tuple, np.concatenate([*map(keys.number_keys, parts)]).tolist())] == numbers
 
 
+@settings(max_examples=300)
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys(IDENTITY_COLUMNS, TEXTS)), max_size=12), st.integers(0, 12))
+def test_texts_are_the_same_where_their_parts_are(rows: list[dict[str, str | None]], cut: int) -> None:
+    rows = [{name: value or ("" if name in ("did", "kind") else value) for name, value in row.items()} for row in rows]
+    texts = identities(of(rows)).to_pylist()
+    parts = [tuple(row.get(name) or "" for name in IDENTITY_COLUMNS) for row in rows]
+    assert len(set(texts)) == len(set(parts)) == len(set(zip(texts, parts, strict=True)))
+    assert [*identities(of(rows[:cut])).to_pylist(), *identities(of(rows[cut:])).to_pylist()] == texts
+
+
 @needs_compiler
 def test_a_networks_events_have_keys_of_their_own() -> None:
     numbers = keys.number_keys(EVENTS)
@@ -52,7 +62,7 @@ def test_a_networks_events_have_keys_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("kind", SETS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.sampled_from(("add", "forget", "have")), st.lists(NUMBERS, max_size=12)), max_size=30),
     st.integers(1, 2_000),

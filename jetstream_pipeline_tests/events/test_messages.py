@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jetstream_pipeline.compiled import IS_COMPILED, cutter
@@ -10,7 +10,6 @@ from jetstream_pipeline.events import messages as messages_module
 from jetstream_pipeline.events.messages import Messages
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=9)), st.integers(-5, 5), st.integers(-5, 5), st.booleans())
 def test_messages_are_a_sequence(messages: list[bytes], start: int, stop: int, compiled: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:

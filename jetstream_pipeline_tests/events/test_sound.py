@@ -96,7 +96,7 @@ def changed(draw: st.DrawFn, wire: Wire) -> bytes:
 
 
 @pytest.mark.parametrize("wire", Wire)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_both_roads_make_the_same_of_every_message(wire: Wire, data: st.DataObject) -> None:
     messages = data.draw(st.lists(changed(wire), min_size=1, max_size=6))
@@ -112,7 +112,7 @@ def test_both_roads_make_the_same_of_every_message(wire: Wire, data: st.DataObje
 
 
 @pytest.mark.parametrize("wire", Wire)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_what_is_not_sound_stays_where_it_was_among_the_others(wire: Wire, data: st.DataObject) -> None:
     messages = data.draw(st.lists(changed(wire), max_size=40))

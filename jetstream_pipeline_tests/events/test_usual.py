@@ -94,7 +94,7 @@ def test_real_servers_messages_are_usual(name: str, wire: Wire) -> None:
 
 @pytest.mark.parametrize("event", [CREATE, DELETE, ACCOUNT], ids=["create", "delete", "account"])
 @pytest.mark.parametrize("wire", Wire)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_texts_of_any_length_are_usual(event, wire: Wire, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.sampled_from((1, 4, 12, 13, 14, 31, 32, 33, 63, 64, 65, 300, 600)), min_size=1))
@@ -109,7 +109,7 @@ def test_texts_of_any_length_are_usual(event, wire: Wire, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("wire", Wire)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_where_messages_lie_makes_no_difference(wire: Wire, data: st.DataObject) -> None:
     messages = [sent(event, wire) for event in data.draw(st.lists(st.sampled_from(EVENTS[:50]), min_size=1))]
@@ -219,7 +219,7 @@ def test_messages_that_are_not_there_are_not_read() -> None:
             usual_events(Messages(memory, np.array([start]), np.array([end])), "host", Wire.V1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_body_that_is_taken_is_json(data: st.DataObject) -> None:
     """What is taken for a body, the other reading takes too, and the other way round but for what is rare."""

@@ -162,7 +162,5 @@ class FeedingMachine(RuleBasedStateMachine):
 def test_whatever_happens_each_event_enters_once() -> None:
     run_state_machine_as_test(
         FeedingMachine,
-        settings=settings(
-            max_examples=12, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=12, stateful_step_count=10, suppress_health_check=list(HealthCheck)),
     )

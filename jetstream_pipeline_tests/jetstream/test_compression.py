@@ -80,12 +80,13 @@ def test_the_checksum_is_that_of_the_real_dictionary() -> None:
 OURS = trained(1_612_007_021)
 FRAMES = {
     compressed(text, OURS, with_size=with_size): text
-    for text in (b"text" * size for size in (0, 1, 10, 63, 64, 70, 1_000, 20_000))
+    for text in (b"text" * size for size in (1, 10, 63, 64, 70, 1_000, 20_000))
     for with_size in (True, False)
 }
+SOUND = compressed(b"sound", OURS)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(st.tuples(st.sampled_from(list(FRAMES)), st.integers(0, 60), st.binary(max_size=2), st.integers(0, 2))),
     st.booleans(),
@@ -112,7 +113,7 @@ needs_compiler = pytest.mark.skipif(not IS_COMPILED, reason="there was no compil
 
 
 @needs_compiler
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(list(FRAMES)), st.integers(0, 14), st.binary(max_size=2), st.integers(0, 2))))
 def test_what_frames_tell_is_what_zstandard_reads(changes: list[tuple[bytes, int, bytes, int]]) -> None:
     messages = [frame[:place] + changed + frame[place + gone :] for frame, place, changed, gone in changes]
@@ -131,6 +132,25 @@ def test_frames_that_are_not_there_are_not_read() -> None:
             zstd_frames.content_sizes(memory, np.array(starts), np.array(ends), 7)
 
 
+@pytest.mark.parametrize("with_size", [True, False])
+@pytest.mark.parametrize("after", [b"x", b"garbage", compressed(b"more", OURS), compressed(b"", OURS)])
+def test_a_message_is_one_frame_and_nothing_else(after: bytes, with_size: bool) -> None:
+    decompressor = Decompressor(OURS)
+    assert [*decompressor.parts([SOUND])] == [[b"sound"]]
+    for text in (b"text", b"text" * 100, b"text" * 20_000):
+        frame = compressed(text, OURS, with_size=with_size)
+        assert read(OURS, SOUND, frame, frame + after, frame) == [b"sound", text, frame + after, text]
+        assert [*map(list, decompressor.parts([SOUND] * 4 + [frame + after]))] == [[b"sound"] * 4 + [frame + after]]
+        assert not IS_COMPILED or told(OURS, [frame + after]) == [0]
+
+
+def test_a_frame_that_says_that_it_is_empty_stays_as_it_is() -> None:
+    empty, full = compressed(b"", OURS), compressed(b"text" * 100, OURS)
+    says_so = full[:4] + bytes([full[4] & 0b0011_1111]) + full[5:9] + bytes(1) + full[11:]
+    assert zstandard.get_frame_parameters(says_so).content_size == 0
+    assert read(OURS, empty, says_so, compressed(b"", OURS, with_size=False)) == [empty, says_so, b""]
+
+
 def test_without_a_compiler_each_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "zstd_frames", None)
     assert read(OURS, *FRAMES) == [*FRAMES.values()]
@@ -140,7 +160,8 @@ def test_without_a_compiler_each_is_read_by_itself(monkeypatch: pytest.MonkeyPat
 def test_a_message_that_grows_too_large_stays_compressed_and_is_handed_back(with_size: bool) -> None:
     ours = trained(7)
     bomb = compressed(b"a" * (MAX_EVENT_BYTES + 1), ours, with_size=with_size)
-    assert read(ours, bomb, compressed(b"after", ours)) == [bomb, b"after"]
+    sound = compressed(b"sound", ours)
+    assert read(ours, sound, bomb, sound) == [b"sound", bomb, b"sound"]
     (rejected,) = decode([bomb], "host").rejected
     assert rejected.message == bomb
     assert "zstd" in rejected.reason
@@ -148,13 +169,35 @@ def test_a_message_that_grows_too_large_stays_compressed_and_is_handed_back(with
 
 def test_plain_and_broken_messages_are_left_as_they_are() -> None:
     ours = trained(7)
-    broken = compressed(b"text" * 100, ours)[:-3]
-    assert read(ours, b"{}", broken, compressed(b"no dictionary"), b"") == [b"{}", broken, b"no dictionary", b""]
+    sound, broken = compressed(b"sound", ours), compressed(b"text" * 100, ours)[:-3]
+    foreign = compressed(b"no dictionary")
+    assert read(ours, b"{}", sound, broken, foreign, b"") == [b"{}", b"sound", broken, b"no dictionary", b""]
+    assert read(ours, foreign, foreign[:-3]) == [b"no dictionary", foreign[:-3]]
 
 
 def test_another_dictionary_is_told() -> None:
     with pytest.raises(OtherDictionary, match="8, not 7"):
         read(trained(7), compressed(b"text", trained(8)))
+
+
+@pytest.mark.parametrize("number", [1, 300])
+def test_a_dictionary_that_is_damaged_is_told_as_another_one(number: int) -> None:
+    ours = trained(7)
+    damaged = Dictionary(ours.content[:-3_000])
+    frame = compressed(b'{"did":"did:plc:1999","kind":"commit","text":"15829881"}', ours)
+    with pytest.raises(OtherDictionary, match="cannot be read with dictionary 7"):
+        read(damaged, *[frame] * number)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x37\xa4\x30\xec", b"text" * 100, trained(7).content[:60]])
+def test_what_cannot_be_used_as_a_dictionary_is_none(content: bytes) -> None:
+    with pytest.raises(ValueError, match="zstd dictionary"):
+        Dictionary(content)
+
+
+def test_a_dictionary_without_a_number_is_none() -> None:
+    with pytest.raises(ValueError, match="zstd dictionary"):
+        Dictionary(OURS.content[:4] + bytes(4) + OURS.content[8:])
 
 
 @pytest.mark.parametrize("with_size", [[True], [False], [True, False]])

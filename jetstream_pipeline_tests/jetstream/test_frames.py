@@ -41,7 +41,7 @@ def found(data: bytes, most: int = 1 << 20) -> tuple[list[bytes], int, np.ndarra
 
 
 @pytest.mark.parametrize("framing", ROADS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from((TEXT, BINARY)), payload()), max_size=12), st.integers(0, 300), st.booleans())
 def test_all_that_is_whole_is_found(
     framing: ModuleType | None, sent: Sequence[tuple[int, bytes]], missing: int, then_pinged: bool

@@ -1,13 +1,12 @@
 """What comes in order is taken in order, in batches that lie together."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jetstream_pipeline.events.messages import Messages
 from jetstream_pipeline.jetstream.intake import Intake
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.binary(max_size=5), st.lists(st.binary(max_size=5), max_size=5), st.integers(1, 6))),
     st.integers(1, 4),

@@ -155,6 +155,7 @@ async def test_a_host_that_agrees_to_something_else_is_not_read(
         (501, "", V2, NotOffered, "answered 501"),
         (503, '{"error":"ServiceUnavailable"}', V2, Busy, "ServiceUnavailable"),
         (429, "", V2, Busy, "answered 429"),
+        (400, "[" * 100_000, V2, NotOffered, "answered 400"),
     ],
 )
 async def test_each_refusal_is_what_it_means(
@@ -213,6 +214,10 @@ async def test_a_host_that_wants_to_be_left_alone_is_asked_once(transport: Trans
         ("HTTP/1.1 200 OK\nX: " + "y" * 20_000,),
         ("HTTP/1.1 302 Found\nContent-Length: 0\n\n",),
         ("HTTP/1.1 302 Found\nLocation: gopher://example.org\nContent-Length: 0\n\n",),
+        ("HTTP/1.1 302 Found\nLocation: ws://[::1/\nContent-Length: 0\n\n",),
+        ("HTTP/1.1 302 Found\nLocation: ws://a:99999/\nContent-Length: 0\n\n",),
+        ("HTTP/1.1 302 Found\nLocation: ws://a:port/\nContent-Length: 0\n\n",),
+        ("HTTP/1.1 302 Found\nLocation: ws://a/\nLocation: ws://b/\nContent-Length: 0\n\n",),
     ],
 )
 async def test_a_host_that_answers_nonsense_cannot_be_reached(

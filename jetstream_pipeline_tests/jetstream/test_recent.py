@@ -50,6 +50,14 @@ def test_a_single_time_far_ahead_moves_nothing() -> None:
     assert seen.position == 102
 
 
+def test_the_operations_of_one_commit_have_one_time() -> None:
+    seen = Recent(span_us=1_000)
+    seen.fresh(events(100, 101, 102))
+    for number in range(5):
+        seen.fresh(decode([identity(9_000_000, number).encode()], "host").events)
+    assert seen.position == 101
+
+
 def test_an_upstream_number_makes_an_account_event_itself_whatever_else_it_says() -> None:
     seen = Recent(span_us=1_000)
     one, other = identity(1, 7), identity(2, 7).replace('"seq": 7', '"handle": "a.example", "seq": 7')

@@ -161,7 +161,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from([*GOOD[POST], "odd", "ODD", ""]), _JSON), min_size=1, max_size=9))
 def test_fields_are_counted_as_they_are(data: DataDirectory, objects: list[dict]) -> None:
     found = looked_at(data, [commit(json.dumps(record), number=number) for number, record in enumerate(objects)])

@@ -10,6 +10,7 @@ from websockets.sync.server import ServerConnection
 
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.jetstream import turns
+from jetstream_pipeline.jetstream.connection import MAX_MESSAGE_BYTES
 from jetstream_pipeline.jetstream.errors import JetstreamError, Refused
 from jetstream_pipeline.jetstream.hosts import Host
 from jetstream_pipeline.jetstream.subscription import Subscription
@@ -155,6 +156,64 @@ def test_a_time_in_the_future_does_not_end_the_window(data: DataDirectory) -> No
     assert summary.state is WindowState.COMPLETE
     assert stored(data) == INSIDE
     assert quarantine(data) == [(future.encode(), TIMES[19])]
+
+
+def test_a_commits_operations_of_a_wrong_time_do_not_lead_a_resumed_stream_away(data: DataDirectory) -> None:
+    wrong = TIMES[60] + 1_800 * SECOND
+    body = '{"did":"did:plc:a","time_us":%d,"kind":"commit","commit":{"rev":"r","operation":"delete",%s"rkey":"%d"}}'
+    operations = [body % (wrong, '"collection":"app.bsky.feed.like",', number) for number in range(3)]
+
+    def script(connection: ServerConnection, number: int, cursor: int) -> None:
+        for place, time in enumerate(TIMES):
+            if time >= cursor:
+                connection.send(EVENTS[place])
+            for operation in operations if place == 60 and time >= cursor else ():
+                connection.send(operation)
+            if place == 70 and number == 0:
+                abort(connection)
+                return
+
+    with serving(script) as host:
+        summary = replay(data, host)
+    assert summary.state is WindowState.COMPLETE
+    assert sorted(stored(data)) == sorted([*INSIDE, *[wrong] * 3])
+
+
+@pytest.mark.parametrize("late", [86_400, 59, 45, 31, 29, 5])
+def test_an_imported_time_from_just_before_the_start_does_not_show_it(data: DataDirectory, late: int) -> None:
+    after = [identity(time, time) for time in TIMES if time > WINDOW.start_us + 900 * SECOND]
+    with serving(sending([identity(WINDOW.start_us - late * SECOND, 1), *after])) as host:
+        assert replay(data, host).state is WindowState.TRUNCATED
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 12])
+def test_times_that_run_ahead_and_fall_back_do_not_pass_for_the_end(data: DataDirectory, number: int) -> None:
+    ahead = [identity(WINDOW.end_us + one * SECOND + 10**9, one, f"did:plc:{one}") for one in range(number)]
+    with serving(sending([*EVENTS[:100], *ahead, *EVENTS[100:]])) as host:
+        summary = replay(data, host)
+    if number > 3:
+        assert summary.state is WindowState.UNPROVEN
+        assert "fell back to before the window's end" in summary.reason
+    else:
+        assert summary.state is WindowState.COMPLETE
+        assert set(INSIDE) < set(stored(data))
+
+
+def test_a_message_that_is_too_large_to_be_taken_leaves_the_window_unproven(data: DataDirectory) -> None:
+    large = identity(TIMES[60], 1, "x" * MAX_MESSAGE_BYTES)
+
+    def script(connection: ServerConnection, _: int, __: int) -> None:
+        assert connection.request
+        for place, event in enumerate(EVENTS):
+            if place == 60 and "maxMessageSizeBytes" not in connection.request.path:
+                connection.send(large)
+            connection.send(event)
+
+    with serving(script) as host:
+        summary = replay(data, host)
+    assert summary.state is WindowState.UNPROVEN
+    assert summary.reason == f"{host.name} had a message of more than {MAX_MESSAGE_BYTES} bytes, which was left out"
+    assert summary.events == len(INSIDE)
 
 
 def test_a_message_that_is_no_event_lies_in_the_window_of_the_event_before_it(data: DataDirectory) -> None:

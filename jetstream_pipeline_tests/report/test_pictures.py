@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import matplotlib as mpl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -102,7 +102,6 @@ def width(text: str) -> float:
     return FONTS.renderer.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-@settings(deadline=None)
 @given(st.text() | st.sampled_from(HOSTILE) | st.text("Wम﷽𒐫日", min_size=20))
 def test_a_name_fits_and_every_character_of_it_can_be_drawn(text: str) -> None:
     with warnings.catch_warnings():

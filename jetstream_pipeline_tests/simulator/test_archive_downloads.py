@@ -44,7 +44,7 @@ def test_a_block_is_the_frame_that_the_segment_holds(client: ArchiveClient) -> N
         assert response.headers["ETag"] == f'"{file.checksum:016x}:{number}"'
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 400_000), st.one_of(st.none(), st.integers(0, 400_000)))
 def test_a_range_is_that_part_of_the_whole(client: ArchiveClient, first: int, last: int | None) -> None:
     whole = client.segment(_NAME).content

@@ -73,7 +73,7 @@ def is_wanted(event: SimulatedEvent, wanted: dict[str, Any]) -> bool:
     )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_plan_never_names_too_little(simulator: Simulator, data: st.DataObject) -> None:
     events = list(simulator.archived_events(0, NOON_US))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jetstream_pipeline.events.decode import decode
@@ -30,7 +30,6 @@ def rows_of(batch: pa.RecordBatch, first: int = 0) -> pa.Table:
     return pa.Table.from_batches([rows for _, rows in arranged(batch, first)]).combine_chunks()
 
 
-@settings(deadline=None)
 @given(groups=st.lists(st.lists(st.sampled_from([*COLLECTIONS, None]), min_size=1), min_size=1, max_size=4))
 def test_rows_are_sorted_by_collection_and_come_back_in_stream_order(
     groups: list[list[str | None]], tmp_path_factory: pytest.TempPathFactory

@@ -161,7 +161,7 @@ class World:
         return {one for one in settled(FIRST, self.now, 15 * MINUTE) if one.start >= self.now - 36 * HOUR}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_whatever_fails_for_a_while_everything_that_can_be_had_is_whole_in_the_end(data: st.DataObject) -> None:
     """The machine slept for up to two days; then attempts fail at random for a night, then no longer."""

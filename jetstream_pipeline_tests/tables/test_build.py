@@ -193,7 +193,7 @@ _JSON = st.recursive(
 _FIELDS = ["text", "createdAt", "langs", "reply", "facets", "tags", "embed", "labels", "subject", "via", "displayName"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from(_FIELDS), _JSON), min_size=1, max_size=12))
 def test_whatever_records_hold_no_row_is_lost_and_strings_are_kept(tmp_path: Path, records: list[dict]) -> None:
     messages = [commit(json.dumps(record), number=number) for number, record in enumerate(records)]
@@ -203,7 +203,7 @@ def test_whatever_records_hold_no_row_is_lost_and_strings_are_kept(tmp_path: Pat
     assert [row["text"] for row in rows] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.dictionaries(st.sampled_from(_FIELDS), _JSON), min_size=1, max_size=12))
 def test_values_taken_all_at_once_are_those_that_each_columns_sql_takes(records: list[dict]) -> None:
     posts = BY_NAME["posts"].columns

@@ -355,7 +355,7 @@ class Killed(BaseException):
         max_size=5,
     )
 )
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_done_and_dies_the_views_show_what_was_put(
     tmp_path_factory: pytest.TempPathFactory, filled: DataDirectory, steps: list[tuple[str, int, int | None]]
 ) -> None:

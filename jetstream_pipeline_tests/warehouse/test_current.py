@@ -354,7 +354,7 @@ def arrivals(draw: st.DrawFn) -> dict[tuple[str, int], list[Write | Change]]:
     return rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrivals())
 def test_any_history_in_any_order_comes_to_what_one_event_after_the_other_comes_to(
     rows: dict[tuple[str, int], list[Write | Change]],

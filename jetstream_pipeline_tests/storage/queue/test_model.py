@@ -194,7 +194,5 @@ class QueueMachine(RuleBasedStateMachine):
 def test_a_queue_does_what_the_model_says() -> None:
     run_state_machine_as_test(
         QueueMachine,
-        settings=settings(
-            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=15, stateful_step_count=25, suppress_health_check=list(HealthCheck)),
     )
