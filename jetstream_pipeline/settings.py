@@ -117,6 +117,13 @@ class Settings(BaseSettings):
     def _none_where_empty(cls, value: object) -> object:
         return value or None
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("name a directory, or leave the variable out")
+        return Path(value).expanduser() if isinstance(value, str | Path) else value
+
     @field_validator("lake")
     @classmethod
     def _check_lake(cls, value: str) -> str:

@@ -30,6 +30,13 @@ def test_without_variables_the_defaults_are_the_public_hosts_and_main_collection
     assert settings.endpoints() == Endpoints("https://public.api.bsky.app", "https://plc.directory", None)
 
 
+def test_a_home_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JETSTREAM_DATA_DIR", "~/jetstream")
+    monkeypatch.setenv("JETSTREAM_LAKE", "~/lake")
+    settings = Settings.read()
+    assert (settings.data.root, settings.data.lake.root) == (Path.home() / "jetstream", Path.home() / "lake")
+
+
 def test_the_defaults_as_texts_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     without = Settings.read()
     for name, _, default in described():

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 
 import click
 
-import jetstream_pipeline
 from jetstream_pipeline.cli.numbers import FiniteRange
 from jetstream_pipeline.cli.output import printable
+from jetstream_pipeline.cli.windows import declared_here
 from jetstream_pipeline.doctor.case import Case
 from jetstream_pipeline.doctor.examine import EXAMINATIONS, Examination, examine
 from jetstream_pipeline.doctor.finding import Finding, Severity, problem
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.orchestration.health import examine_dagster
-from jetstream_pipeline.orchestration.loading import declared_streams
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.streams.stream import Stream
 
@@ -58,7 +56,7 @@ def doctor(names: tuple[str, ...], timeout: float, as_json: bool) -> None:
 
 def _streams(settings: Settings) -> tuple[tuple[Stream, ...], list[Finding]]:
     try:
-        return tuple(declared_streams(Path(jetstream_pipeline.__file__).parent, settings)), []
+        return tuple(declared_here(settings)), []
     except InvalidInput as error:
         return (), [problem(f"{error}; until then, no declared stream is looked at")]
 

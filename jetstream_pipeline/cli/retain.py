@@ -6,20 +6,17 @@ import json
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
-import jetstream_pipeline
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import catalogue_follows, check_streams
+from jetstream_pipeline.cli.windows import catalogue_follows, check_streams, declared_here
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.following import leaving
 from jetstream_pipeline.retention.prune import Pruned, Pruning
 from jetstream_pipeline.retention.rules import Limit, Retention
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.warehouse.database import refresh
 
 
@@ -66,7 +63,7 @@ def retain(
 
 def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> list[Pruning]:
     """InvalidInput for a stream that is not there, or has no limits."""
-    declared = {stream.name: stream for stream in _declared()}
+    declared = {stream.name: stream for stream in declared_here(Settings.read())}
     if not names:
         if given:
             raise InvalidInput("name the stream that these limits are for")
@@ -82,13 +79,6 @@ def _prunings(data: DataDirectory, names: tuple[str, ...], given: Retention) -> 
             raise InvalidInput(f"{name} is declared without limits; give some: --events-days 90")
         found.append(Pruning(data, name, said, stream.feeds if stream else ()))
     return found
-
-
-def _declared() -> list[Stream]:
-    # Declarations are Dagster's, which takes a second to import.
-    from jetstream_pipeline.orchestration.loading import declared_streams
-
-    return declared_streams(Path(jetstream_pipeline.__file__).parent, Settings.read())
 
 
 def _limits(given: Retention, declared: Retention) -> Retention:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,8 @@ def stream(
     """Store events in a queue: from now on, or from a start.
 
     Ctrl-C and SIGTERM stop it; what came until then is stored, and where to go on is told. Twice: at once.
+
+    Exit code 1 where no host had all any more of an interval that has passed.
     """
     if start is not None and cursor is not None:
         raise InvalidInput("give --start-timestamp or --cursor, not both: each says where to begin")
@@ -147,6 +150,7 @@ def stream(
 
     statistics = asyncio.run(listen())
     click.echo(statistics.model_dump_json() if as_json else _summary(statistics, queue_name))
+    sys.exit(1 if statistics.gaps else 0)
 
 
 def _both(*tell: Callable[[Progress], None] | None) -> Callable[[Progress], None]:

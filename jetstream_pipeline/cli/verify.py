@@ -8,7 +8,7 @@ import sys
 import click
 
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import catalogue_follows, options, reporter
+from jetstream_pipeline.cli.windows import MAIN_STREAM, catalogue_follows, options, reporter
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.replay.comparison import Lack
@@ -27,7 +27,7 @@ _LONGEST_NAME = 80
 @click.command(short_help="Hold whole windows against another host.")
 @click.option("--from", "start", required=True, help="First hour, UTC: 2026-01-31-14:00, or ISO 8601.")
 @click.option("--to", "end", required=True, help="End of the last hour, UTC.")
-@click.option("--stream", default="network", show_default=True, help="The stream that the windows belong to.")
+@click.option("--stream", default=MAIN_STREAM, show_default=True, help="The stream that the windows belong to.")
 @click.option(
     "-i",
     "--host",

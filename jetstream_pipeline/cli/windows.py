@@ -1,13 +1,15 @@
-"""What commands that work through windows share: which streams there are, how progress is told, and what
-follows a window that has changed."""
+"""What commands that work through windows share: which streams there are, in the lake and declared, how progress is
+told, and what follows a window that has changed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 
+import jetstream_pipeline
 from jetstream_pipeline.archive.access import Access
 from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.following import follow
@@ -16,10 +18,13 @@ from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.storage.layout import DataDirectory
+from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 
+MAIN_STREAM = "network"
+"""The one that the settings describe."""
 _PROGRESS_SEC = 5.0
 
 
@@ -33,10 +38,12 @@ def access(settings: Settings, data: DataDirectory) -> Access:
     return Access(data.archive, settings.api_token)
 
 
-def derive_tables(stream: str, window: Window, data: DataDirectory) -> None:
+def derive_tables(stream: str, window: Window, data: DataDirectory, collections: tuple[str, ...]) -> None:
+    """Those that a stream of these collections has events for."""
     with held(data, stream, [window]):
         for table in TABLES:
-            build_table(table, stream, window, data.lake)
+            if table.is_of(collections):
+                build_table(table, stream, window, data.lake)
 
 
 def catalogue_follows(settings: Settings, data: DataDirectory, stream: str) -> bool:
@@ -61,6 +68,14 @@ def reporter(window: Window) -> Callable[[Progress], None]:
             note = None
 
     return report
+
+
+def declared_here(settings: Settings) -> list[Stream]:
+    """The streams that this package declares; InvalidInput where a declaration is wrong."""
+    # Declarations are Dagster's, which takes a second to import.
+    from jetstream_pipeline.orchestration.loading import declared_streams
+
+    return declared_streams(Path(jetstream_pipeline.__file__).parent, settings)
 
 
 def check_streams(data: DataDirectory, names: Iterable[str]) -> None:

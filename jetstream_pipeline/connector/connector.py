@@ -61,8 +61,10 @@ class JetstreamConnector:
         self._settings = Settings.read()
         settings = self._settings
         self._data = (settings.model_copy(update={"data_dir": Path(data_dir)}) if data_dir else settings).data
-        self.queue = Queue(queue_name, create_new_queue=True, data_dir=self._data.root) if queue_name else None
-        self._name = queue_name or _UNQUEUED
+        self.queue = (
+            Queue(queue_name, create_new_queue=True, data_dir=self._data.root) if queue_name is not None else None
+        )
+        self._name = _UNQUEUED if queue_name is None else queue_name
         self._batch_size = batch_size
         dictionaries = Dictionaries(self._data.cache, v1_file=self._settings.zstd_dictionary) if compress else None
         access = Access(self._data.archive, self._settings.api_token)
@@ -72,8 +74,8 @@ class JetstreamConnector:
         self,
         instance: str | Sequence[str] | None = None,
         wanted_collections: Sequence[str] = DEFAULT_COLLECTIONS,
-        target_count: int = 1000,
-        max_time: float = 300.0,
+        target_count: int | None = 1000,
+        max_time: float | None = 300.0,
         cursor: Moment | None = None,
         wanted_dids: Sequence[str] = (),
         end_timestamp: Moment | None = None,
@@ -105,6 +107,8 @@ class JetstreamConnector:
         resumed = await asyncio.to_thread(Bookmark.read, self.queue, subscription) if self.queue and resume else None
         if resumed:
             start = resumed.cursor
+        else:
+            _check_order(start, bounds.end_us)
         sink = QueueSink(self.queue, subscription, self._batch_size, resumed) if self.queue else None
         quarantine = QuarantineSink(self._data, self._name)
         notes = _Notes(on_progress, quarantine)
@@ -131,8 +135,8 @@ class JetstreamConnector:
         self,
         instance: str | Sequence[str] | None = None,
         wanted_collections: Sequence[str] = DEFAULT_COLLECTIONS,
-        target_count: int = 0,
-        max_time: float = 0.0,
+        target_count: int | None = None,
+        max_time: float | None = None,
         cursor: Moment | None = None,
         wanted_dids: Sequence[str] = (),
         end_timestamp: Moment | None = None,
@@ -142,9 +146,11 @@ class JetstreamConnector:
     ) -> AsyncGenerator[JetstreamRecord, None]:
         """The events themselves, for an `async for`; the queue is left alone. Arguments as of `listen_until_count`."""
         subscription = await self._subscription(wanted_collections, wanted_dids, wanted_handles, kinds)
-        run = Run(self._client(instance, subscription), _bounds(target_count, max_time, end_timestamp))
+        start, bounds = _cursor(cursor), _bounds(target_count, max_time, end_timestamp)
+        _check_order(start, bounds.end_us)
+        run = Run(self._client(instance, subscription), bounds)
         quarantine = QuarantineSink(self._data, self._name)
-        async with aclosing(run.batches(_cursor(cursor))) as batches:
+        async with aclosing(run.batches(start)) as batches:
             async for batch in batches:
                 await asyncio.to_thread(quarantine.take, batch)
                 for record in quarantine.readable(batch):
@@ -224,7 +230,9 @@ def _cursor(moment: Moment | None) -> int | None:
         raise InvalidInput(f"cursor {cursor} is neither unix microseconds (16 digits) nor a sequence number")
     now = datetime.now(UTC)
     if cursor >= FIRST_TIME_CURSOR and cursor > to_us(now + timedelta(minutes=1)):
-        raise InvalidInput(f"cursor {cursor} lies in the future; it is {to_us(now)} now")
+        raise InvalidInput(
+            f"the start, {from_us(cursor):%Y-%m-%d %H:%M:%S} UTC, lies in the future; write an earlier one"
+        )
     return cursor
 
 
@@ -236,12 +244,23 @@ def _moment(moment: Moment | None) -> int | None:
     return moment
 
 
-def _bounds(count: int, seconds: float, end: Moment | None) -> Bounds:
+def _bounds(count: int | None, seconds: float | None, end: Moment | None) -> Bounds:
+    count, seconds = count or 0, seconds or 0.0
     if count < 0:
         raise InvalidInput(f"target_count={count}: write a number of records, or 0 for no limit")
     if not seconds >= 0:
         raise InvalidInput(f"max_time={seconds}: write seconds, or 0 for no limit")
     return Bounds(count, seconds, _moment(end))
+
+
+def _check_order(start: int | None, end: int | None) -> None:
+    if end is None:
+        return
+    if start is None and end <= to_us(datetime.now(UTC)):
+        raise InvalidInput(f"the end, {from_us(end):%Y-%m-%d %H:%M:%S} UTC, has passed; say where to begin too")
+    if start is not None and start >= FIRST_TIME_CURSOR and end <= start:
+        begin = from_us(start)
+        raise InvalidInput(f"the end is not after the start, {begin:%Y-%m-%d %H:%M:%S} UTC; write a later one")
 
 
 def _past(start: int | None, end: int | None) -> Span | None:

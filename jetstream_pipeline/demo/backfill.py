@@ -70,7 +70,7 @@ class Home:
     def follow(self, daemon: Program, jobs: Sequence[str], count: int, limit: float) -> Iterator[str]:
         """Each change of the jobs' runs in words, until `count` runs of the last job have succeeded.
 
-        DemoError where a run fails, the daemon ends, or `limit` seconds pass.
+        DemoError where a run fails, the daemon ends, or `limit` seconds pass without a change.
         """
         until = time.monotonic() + limit
         told = ""
@@ -79,7 +79,7 @@ class Home:
                 runs = {job: _runs(instance, job) for job in jobs}
                 now = "; ".join(f"{job}: {_states(states)}" for job, states in runs.items())
                 if now != told:
-                    told = now
+                    told, until = now, time.monotonic() + limit
                     yield now
                 if runs[jobs[-1]]["SUCCESS"] >= count:
                     return
@@ -87,7 +87,7 @@ class Home:
                     raise DemoError(f"a run of Dagster's failed ({now}); see {daemon.log}")
                 daemon.check()
                 if time.monotonic() > until:
-                    raise DemoError(f"not done after {limit:.0f} s ({now}); see {daemon.log}")
+                    raise DemoError(f"nothing has changed for {limit:.0f} s ({now}); see {daemon.log}")
                 time.sleep(_POLL_SEC)
 
 

@@ -15,7 +15,7 @@ from jetstream_pipeline.storage.left_over import window_locks
 from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.streams.lacking import lacking
 from jetstream_pipeline.streams.stream import Stream
-from jetstream_pipeline.window import Window
+from jetstream_pipeline.window import Window, spans
 
 _URGENT = timedelta(hours=6)
 
@@ -41,8 +41,15 @@ def _missing(stream: Stream, under_way: set[Window], now: datetime) -> Iterator[
         remedy = "only a host with an archive has them: replay them from one"
         figures: Figures = {"stream": stream.name, "lost": len(found.lost), "oldest": found.lost[0].key}
         yield warning(f"{text} ({some_windows(found.lost)}); {remedy}", **figures)
-    if not (found.waiting or found.lost):
-        yield ok(f"{stream.name} has every window since {moment(stream.beginning(now))}", stream=stream.name)
+    beginning = stream.beginning(now)
+    if beginning > now:
+        yield warning(
+            f"{stream.name} begins only at {moment(beginning)}: until then nothing is replayed; is its start, or "
+            "JETSTREAM_FIRST_HOUR, as it was meant?",
+            stream=stream.name,
+        )
+    elif not (found.waiting or found.lost):
+        yield ok(f"{stream.name} has every window since {moment(beginning)}", stream=stream.name)
     if look_back and under_way:
         yield ok(f"{stream.name}: {some(sorted(under_way))} under way", stream=stream.name)
 
@@ -51,7 +58,8 @@ def _to_be_had(stream: Stream, missing: Sequence[Window], now: datetime) -> Find
     """The oldest are lost first."""
     first, look_back = missing[0], stream.settings.look_back
     text = f"{stream.name} lacks {count(len(missing), 'window')} ({some_windows(missing)})"
-    replay = f"jetstream-pipeline replay --stream {stream.name} --start {first.key} --end {_end(first)}"
+    end = Window.hour(spans(missing)[0].end)
+    replay = f"jetstream-pipeline replay --stream {stream.name} --start {first.key} --end {end.key}"
     figures: Figures = {"stream": stream.name, "missing": len(missing), "oldest": first.key}
     if not look_back:
         return warning(f"{text}; nothing asks for them by itself (JETSTREAM_LOOK_BACK_HOURS is 0): {replay}", **figures)
@@ -96,7 +104,3 @@ def _damaged(name: str, case: Case) -> Iterator[Finding]:
             read_summary(path)
         except StorageError as error:
             yield problem(str(error), stream=name, window=hour_of(path).key)
-
-
-def _end(window: Window) -> str:
-    return Window.hour(window.end).key

@@ -42,7 +42,7 @@ def parse_place(text: str) -> AnyPath:
     """A path, or an address as s3://bucket/prefix. InvalidInput where it is none, or the library for it is missing."""
     check_place(text)
     if "://" not in text:
-        return Path(text)
+        return Path(text).expanduser()
     store = STORES[text.partition("://")[0]]
     try:
         import_module(store.module)

@@ -183,7 +183,9 @@ def test_a_second_ctrl_c_ends_the_wait_for_a_queue_that_is_held(queue: Queue, tm
         while drain.poll() is None:
             drain.send_signal(signal.SIGINT)
             time.sleep(0.5)
-        assert (drain.returncode, time.monotonic() - began < 20) == (130, True)
+        # A third one may come while it is ending.
+        assert drain.returncode in (130, -signal.SIGINT)
+        assert time.monotonic() - began < 20
 
 
 def test_a_lease_says_how_long_others_wait(tmp_path: Path) -> None:

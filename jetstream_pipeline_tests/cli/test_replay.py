@@ -3,17 +3,25 @@ case."""
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
 
 from jetstream_pipeline.cli import windows
+from jetstream_pipeline.cli.windows import declared_here
+from jetstream_pipeline.errors import InvalidInput
+from jetstream_pipeline.orchestration import loading
 from jetstream_pipeline.replay import replay as replaying
 from jetstream_pipeline.replay.replay import NotSettled
+from jetstream_pipeline.replay.streams import subscription_of
+from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import read_summary
+from jetstream_pipeline.streams.stream import Stream
+from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 from jetstream_pipeline_tests.cli.commands import run
 from jetstream_pipeline_tests.hostile import identity, sending, serving
@@ -73,3 +81,53 @@ def test_progress_is_told_beside_the_answer(data: DataDirectory, monkeypatch: py
     assert line.startswith(f"{WINDOW}  complete  180 events")
     assert f"{WINDOW}    0%  0 events  (cannot reach 127.0.0.1:1" in result.stderr
     assert f"{WINDOW}  100%  180 events\n" in result.stderr
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, *streams: Stream) -> None:
+    def declared_streams(_: Path, __: Settings) -> list[Stream]:
+        return list(streams)
+
+    monkeypatch.setattr(loading, "declared_streams", declared_streams)
+
+
+def test_a_stream_has_the_filter_that_it_is_declared_with_or_has(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=data.root)
+    follows, likes = ("app.bsky.graph.follow",), ("app.bsky.feed.like",)
+    declare(monkeypatch, Stream("graph", settings, (), collections=follows))
+    with serving(EVENTS) as host:
+        address = ("-i", f"ws://{host.name}")
+        for stream, options in (("graph", ()), ("liked", ("-c", *likes)), ("liked", ()), ("network", ())):
+            assert replay(data, *address, "--stream", stream, *options).exit_code == 0
+        assert replay(data, *address, "--stream", "other", JETSTREAM_COLLECTIONS=follows[0]).exit_code == 0
+    filters = {stream: subscription_of(data, stream) for stream in data.lake.streams()}
+    assert filters.pop("graph") == declared_here(settings)[0].subscription()
+    assert {stream: one.collections for stream, one in filters.items()} == {
+        "liked": likes,
+        "network": settings.collections,
+        "other": follows,
+    }
+
+
+def test_only_missing_hours_are_replayed_where_that_is_asked(data: DataDirectory) -> None:
+    with serving(EVENTS) as host:
+        address = ("-i", f"ws://{host.name}")
+        assert replay(data, *address).exit_code == 0
+        result = replay(data, *address, "--only-missing", end=NEXT.end)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{NEXT}  complete")
+    assert result.stdout.count("\n") == 1
+    assert "1 of 2 hours are whole already" in result.stderr
+    result = replay(data, "-i", DEAD, "--only-missing", end=NEXT.end)
+    assert (result.exit_code, result.stdout) == (0, "")
+    other = replay(data, "-i", DEAD, "--only-missing", "-c", "app.bsky.feed.like", end=NEXT.end)
+    assert isinstance(other.exception, InvalidInput)
+
+
+def test_tables_are_those_that_the_stream_has_events_for(data: DataDirectory) -> None:
+    span = ("--start", WINDOW.start.isoformat(), "--end", WINDOW.end.isoformat())
+    with serving(EVENTS) as host:
+        run(data, "replay", *span, "-i", f"ws://{host.name}", "-c", "app.bsky.feed.post")
+    folders = {path.name for path in (data.root / "lake" / "network").iterdir() if path.is_dir()}
+    assert folders & {table.name for table in TABLES} == {"posts", "identities", "accounts"}

@@ -329,7 +329,10 @@ def test_what_no_host_has_any_more_is_told(tmp_path: Path) -> None:
     end = ["-e", _later(begins, 120)]
     lookback = timedelta(seconds=time.time() - begins / 1e6)
     with running(Simulator(_NETWORK, lookback=lookback)) as forgetful:
-        told = stream(tmp_path, forgetful, "-s", _START_TEXT, *end, "--quiet").stdout.splitlines()
+        result = stream(tmp_path, forgetful, "-s", _START_TEXT, *end, "--quiet")
+        told = result.stdout.splitlines()
+        assert result.returncode == 1
         assert re.fullmatch(r"not all of it came: 127\.0\.0\.1:\d+'s history begins at .* UTC, after .*", told[2])
-        whole = stream(tmp_path, forgetful, "-s", _later(begins, 60), *end, "--quiet").stdout
-    assert "not all of it came" not in whole
+        whole = stream(tmp_path, forgetful, "-s", _later(begins, 60), *end, "--quiet")
+    assert whole.returncode == 0
+    assert "not all of it came" not in whole.stdout

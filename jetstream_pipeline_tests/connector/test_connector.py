@@ -354,6 +354,9 @@ def test_a_queue_that_cannot_be_written_ends_the_run_and_the_next_one_lacks_noth
         ({"cursor": 9_783_166_400_000_000}, "future"),
         ({"cursor": "yesterday"}, "is not a time"),
         ({"end_timestamp": "tomorrow"}, "is not a time"),
+        ({"cursor": None, "end_timestamp": "2026-01-31"}, "has passed; say where to begin"),
+        ({"cursor": "2026-01-31", "end_timestamp": "2026-01-31"}, "the end is not after the start"),
+        ({"cursor": "2026-01-31", "end_timestamp": "2026-01-30"}, "the end is not after the start"),
     ],
 )
 def test_what_cannot_be_asked_is_told_in_one_line(
@@ -374,5 +377,11 @@ def test_names_and_sizes_are_checked(tmp_path: Path) -> None:
         JetstreamConnector(batch_size=0, data_dir=tmp_path)
     with pytest.raises(InvalidInput, match="wire='v3'"):
         JetstreamConnector(wire="v3", data_dir=tmp_path)
-    with pytest.raises(InvalidInput):
-        JetstreamConnector("../queue", data_dir=tmp_path)
+    for name in ("../queue", ""):
+        with pytest.raises(InvalidInput):
+            JetstreamConnector(name, data_dir=tmp_path)
+
+
+def test_none_is_no_bound(simulator: Simulator, connector: JetstreamConnector) -> None:
+    listen(connector, simulator, target_count=None, max_time=1.0)
+    listen(connector, simulator, target_count=5, max_time=None)

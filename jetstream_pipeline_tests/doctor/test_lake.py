@@ -45,9 +45,15 @@ def test_the_most_urgent_of_what_is_missing_is_told_with_its_end_and_how_to_have
     assert severity is Severity.PROBLEM
     assert "lacks 4 windows (2026-07-04 12:00–16:00 UTC)" in text
     assert "until 2026-07-05 00:00 UTC, for 4 h" in text
-    assert "replay --stream network --start 2026-07-04-12:00 --end 2026-07-04-13:00" in text
+    assert "replay --stream network --start 2026-07-04-12:00 --end 2026-07-04-16:00" in text
     ((severity, _),) = found(examine_windows, case(data, start=hours_before(8).start))
     assert severity is Severity.WARNING
+
+
+def test_a_stream_that_begins_in_the_future_is_not_called_well(data: DataDirectory) -> None:
+    ((severity, text),) = found(examine_windows, case(data, start=NOW + timedelta(days=365)))
+    assert severity is Severity.WARNING
+    assert "begins only at 2027-07-04 20:30 UTC" in text
 
 
 def test_a_new_stream_has_no_window_that_it_was_to_have(data: DataDirectory) -> None:

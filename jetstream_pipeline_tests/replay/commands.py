@@ -1,6 +1,7 @@
 """The command `replay` in a process of its own, for tests of what can happen to one."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -81,3 +82,8 @@ def stored(folder: Path, window: Window) -> list[tuple[object, ...]]:
 def files(folder: Path) -> Mapping[Path, bytes]:
     """Every file below a folder, and what is in it."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a run said on stderr, besides how far it had come, which it says where it takes long."""
+    return [line for line in result.stderr.splitlines() if not re.search(r"%  [\d,]+ events", line)]
