@@ -1,7 +1,6 @@
 """The command `replay` in a process of its own, for tests of what can happen to one."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,10 +17,11 @@ COLUMNS = ["seq", "time_us", "did", "kind", "operation", "collection", "rkey", "
 
 _LAUNCHER = f"""
 import sys
-from jetstream_pipeline.cli import main, replay
+from jetstream_pipeline.cli import main, replay, windows
 from jetstream_pipeline.jetstream import connection
 from jetstream_pipeline.storage import staging
 connection.AT_ONCE = staging._PART_ROWS = 500
+windows._PROGRESS_SEC = float("inf")
 {{first}}
 main.run(main.cli, "{PROGRAM}")
 """
@@ -82,8 +82,3 @@ def stored(folder: Path, window: Window) -> list[tuple[object, ...]]:
 def files(folder: Path) -> Mapping[Path, bytes]:
     """Every file below a folder, and what is in it."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
-    """What a run said on stderr, besides how far it had come, which it says where it takes long."""
-    return [line for line in result.stderr.splitlines() if not re.search(r"%  [\d,]+ events", line)]
