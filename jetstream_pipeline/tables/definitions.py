@@ -144,7 +144,7 @@ TABLES: tuple[Table, ...] = (
         texts(
             "image_alts",
             ("$.embed.images[*].alt", "$.embed.media.images[*].alt"),
-            "The images' descriptions, in order.",
+            "The images' descriptions, in order; '' for an image without one.",
         ),
         coalesced(
             "video_cid",
