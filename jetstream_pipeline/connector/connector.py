@@ -144,7 +144,10 @@ class JetstreamConnector:
         wanted_handles: Sequence[str] = (),
         kinds: Sequence[str] = (),
     ) -> AsyncGenerator[JetstreamRecord, None]:
-        """The events themselves, for an `async for`; the queue is left alone. Arguments as of `listen_until_count`."""
+        """The events themselves, for an `async for`; the queue is left alone. Arguments as of `listen_until_count`.
+
+        Whoever leaves it before its end closes it, by `contextlib.aclosing`: the connection ends with it.
+        """
         subscription = await self._subscription(wanted_collections, wanted_dids, wanted_handles, kinds)
         start, bounds = _cursor(cursor), _bounds(target_count, max_time, end_timestamp)
         _check_order(start, bounds.end_us)
