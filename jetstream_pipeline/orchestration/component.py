@@ -31,7 +31,7 @@ attributes:
   # hosts: [us-east, wss://jetstream.example.org]   # in the order of fail-over. Default: JETSTREAM_HOSTS
   # wire: v2              # v1 or v2. Default: v2 where a host offers it
   # compression: true     # ask hosts for zstd
-  # tables: [posts]       # typed tables; [] for none. Default: those of the collections
+  # tables: [posts]       # typed tables; [] for none. Default: of the collections, and of accounts
   # archive: true         # also every sealed segment of the host's archive, in the view archived_events
   # report: false         # no hourly report
   # retention:            # what is older, or beyond so much, is deleted once a day; but nothing that the copy lacks

@@ -178,7 +178,7 @@ class StreamDeclaration(BaseModel, dg.Resolvable):
     ] = None
     tables: Annotated[
         list[TableName] | None,
-        _means("Typed tables to derive; [] for none. Default: those of the collections."),
+        _means("Typed tables to derive; [] for none. Default: those of the collections, and of accounts."),
     ] = None
     queues: Annotated[
         list[QueueDeclaration],
