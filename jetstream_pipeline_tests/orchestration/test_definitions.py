@@ -75,21 +75,19 @@ def test_they_load_from_a_package_that_is_installed_too(tmp_path: Path, monkeypa
 
 _LOAD = """
 import time
+began = time.process_time()
 import dagster
-wall, processor = time.monotonic(), time.process_time()
+between = time.process_time()
 import jetstream_pipeline.definitions
-print(time.monotonic() - wall, time.process_time() - processor)
+print((time.process_time() - between) / (between - began))
 """
+"""The processor's time that the definitions take beyond Dagster, as a multiple of what Dagster itself takes: others who
+keep the machine busy slow down both."""
 
 
-def test_the_definitions_load_within_two_seconds_beyond_dagster(tmp_path: Path) -> None:
-    """One of a few. On a machine that others keep busy, the processor's time stands for it."""
-
-    def load() -> float:
-        wall, processor = map(float, run(tmp_path, "-c", _LOAD).split())
-        return processor if os.getloadavg()[0] > (os.cpu_count() or 1) else wall
-
-    assert any(load() < 2 for _ in range(3))
+def test_the_definitions_load_in_less_than_three_times_what_dagster_takes_beyond_it(tmp_path: Path) -> None:
+    """One of a few."""
+    assert any(float(run(tmp_path, "-c", _LOAD)) < 3 for _ in range(3))
 
 
 _ALONE = """
