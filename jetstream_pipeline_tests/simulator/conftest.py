@@ -85,7 +85,7 @@ async def subscribed(
     simulator: Simulator, query: str = "", *, path: str = V1, **options: Any
 ) -> AsyncIterator[ClientConnection]:
     options = {"compression": None, "max_size": None, "ping_interval": None, "close_timeout": 0.3, **options}
-    async with connect(f"{simulator.address}{path}?{query}", **options) as connection:
+    async with connect(f"{simulator.address}{path}?{query}", **{"open_timeout": 60, **options}) as connection:
         yield connection
 
 

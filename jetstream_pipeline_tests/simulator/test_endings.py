@@ -72,13 +72,15 @@ async def test_who_does_not_answer_pings_is_cut_without_a_close_frame(start: Sta
     before = time.monotonic()
     received = await asyncio.to_thread(read_all, stream)
     assert received == b"\x89\x011"
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 20
 
 
 async def test_who_does_not_read_is_cut_and_still_gets_what_was_buffered(start: Start, network: Network) -> None:
     simulator = start(pong_timeout=0.2)
     stream = await asyncio.to_thread(raw_subscription, simulator, f"cursor={NOON_US - 60 * MINUTE_US}")
-    await asyncio.sleep(4)
+    async with asyncio.timeout(60):
+        while simulator._connections:
+            await asyncio.sleep(0.05)
     received = await asyncio.to_thread(read_all, stream)
     first = next(network.events(NOON_US - 60 * MINUTE_US, NOON_US)).message
     assert first in received[: len(first) + 10]
@@ -110,7 +112,7 @@ def raw_subscription(simulator: Simulator, query: str) -> socket.socket:
     host, port = simulator.address.removeprefix("ws://").split(":")
     stream = socket.socket()
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    stream.settimeout(10)
+    stream.settimeout(60)
     stream.connect((host, int(port)))
     stream.sendall(
         f"GET /subscribe?{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

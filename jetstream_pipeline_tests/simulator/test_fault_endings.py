@@ -160,7 +160,7 @@ async def test_silence(
             await asyncio.wait_for(connection.recv(), 1.0)
         pong = await connection.ping()
         if answering:
-            await asyncio.wait_for(pong, 10)
+            await asyncio.wait_for(pong, 60)
         else:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(pong, 0.5)
@@ -169,11 +169,14 @@ async def test_silence(
 async def test_silence_pings_nobody(start: Start) -> None:
     simulator = start(ping_interval=0.05, faults=Faults(script=(Silence(1),)))
     stream = await asyncio.to_thread(raw_subscription, simulator, f"cursor={_FROM}")
-    stream.settimeout(0.5)
+    stream.settimeout(60)
     received = bytearray()
-    with stream, pytest.raises(TimeoutError):
-        read_into(received, stream)
-    assert received.count(b'{"did":') >= 1
+    with stream:
+        while b'{"did":' not in received:
+            received += stream.recv(65_536)
+        stream.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            read_into(received, stream)
     assert b"\x89\x01" not in received
 
 
@@ -213,7 +216,7 @@ async def test_a_dictionary_is_retired_under_its_readers(start: Start, events: l
         assert (closed.rcvd and closed.rcvd.code) == 1001
         _, closed = await until_the_end(other)
         assert (closed.rcvd and closed.rcvd.code) == 1001
-        await asyncio.wait_for(await plain.ping(), 10)
+        await asyncio.wait_for(await plain.ping(), 60)
     with pytest.raises(InvalidStatus) as refused:
         await played(simulator, V2, f"&zstdDictionary={old}")
     assert json.loads(bytes(refused.value.response.body))["error"] == "UnknownZstdDictionary"

@@ -332,7 +332,7 @@ async def test_connections_are_cut_after_so_many_of_its_events_or_at_one(
 
 async def test_a_cut_before_the_first_event_waits_for_no_event_of_these(start: Start) -> None:
     simulator = start(faults=Faults(cut_after_events=(0,)))
-    async with subscribed(simulator, query(V1, [_NOBODY])) as connection, asyncio.timeout(10):
+    async with subscribed(simulator, query(V1, [_NOBODY])) as connection, asyncio.timeout(60):
         assert (await until_the_end(connection))[0] == []
 
 
@@ -378,10 +378,13 @@ async def test_an_update_at_the_tip_applies_from_there_on(
 ) -> None:
     clock.now_us = NOON_US + 20_000_000
     simulator = start()
-    async with subscribed(simulator, query(V1, [_NOBODY], cursor)) as connection:
-        await silence(connection)
+    latest = list(network.events(cursor, clock.now_us + 1))
+    mine = [latest[-1].did]
+    async with subscribed(simulator, query(V1, mine, cursor)) as connection:
+        expected = spelled(V1, of(mine, latest))
+        assert await receive(connection, len(expected)) == expected
         await connection.send(options_update())
-        await silence(connection)
+        await (await connection.ping())
         clock.now_us += 30_000_000
         live = [event for event in network.page(_NOON) if NOON_US + 20_000_000 < event.time_us <= clock.now_us]
         assert await receive(connection, len(live)) == spelled(V1, live)
