@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Event
 
 import pytest
 
-from jetstream_pipeline.storage import objects
+from jetstream_pipeline.storage import leases, objects
 from jetstream_pipeline.storage.leases import LeaseLost, leased
 from jetstream_pipeline.storage.places import parse_place
 from jetstream_pipeline.storage.swapping import swap
@@ -53,12 +53,18 @@ def test_one_whose_holder_was_killed_is_taken_when_it_has_run_out(object_store: 
         assert time.monotonic() - began > 1.0
 
 
-def test_it_is_renewed_for_as_long_as_it_is_held(object_store: ObjectStore) -> None:
+def test_it_is_renewed_for_as_long_as_it_is_held(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_RENEWALS", 300)
     path = parse_place(f"{object_store.url}/lease.json")
     with ThreadPoolExecutor(1) as thread:
-        with leased(path, lasts=0.6):
+        with leased(path, lasts=30):
             waiting = thread.submit(leased(path).__enter__)
-            time.sleep(2)
+            contents = {objects.content(path)}
+            until = time.monotonic() + 60
+            while len(contents) < 4:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+                contents.add(objects.content(path))
             assert not waiting.done()
         waiting.result(30)
 

@@ -14,6 +14,7 @@ import pytest
 
 from jetstream_pipeline.events.decode import decode
 from jetstream_pipeline.events.wires import Wire
+from jetstream_pipeline.storage import staging
 from jetstream_pipeline.storage.errors import StorageError, WindowBusy
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.quarantine import Unreadable, quarantined
@@ -80,17 +81,18 @@ def test_large_events_make_small_parts_and_are_read_one_part_at_a_time(data: Dat
 
 
 def test_a_part_is_due_when_much_has_come_or_long_ago(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "_PART_SEC", 3600.0)
     with staged(data, "network", HOUR) as files:
         assert not files.is_due
         files.add(2, events(1))
         assert not files.is_due
-        monkeypatch.setattr("jetstream_pipeline.storage.staging._PART_SEC", 0.0)
+        monkeypatch.setattr(staging, "_PART_SEC", 0.0)
         assert files.is_due
         files.checkpoint("one")
         assert not files.is_due, "nothing came since"
         files.add_rejected(rejected(b"a"))
         assert files.is_due
-        monkeypatch.undo()
+        monkeypatch.setattr(staging, "_PART_SEC", 3600.0)
         assert not files.is_due
         files.add_rejected(rejected(bytes(40_000_000)))
         assert files.is_due

@@ -19,7 +19,7 @@ import pytest
 
 from jetstream_pipeline import Queue
 from jetstream_pipeline.storage.errors import StorageError
-from jetstream_pipeline.storage.queue import store
+from jetstream_pipeline.storage.queue import patience, store
 from jetstream_pipeline.storage.queue.files import file
 from jetstream_pipeline.storage.queue.patience import QueueBusy
 
@@ -90,15 +90,34 @@ def test_patience_may_be_without_end(tmp_path: Path) -> None:
     assert Queue("work", create_new_queue=True, data_dir=tmp_path, patience=float("inf")).add({}) == 1
 
 
-def test_a_lock_that_comes_late_leaves_only_the_rest_of_patience_for_an_open_file(queue: Queue, tmp_path: Path) -> None:
+class _Clock:
+    """Passes by naps alone; at a moment something happens."""
+
+    def __init__(self, moment: float, happens: Callable[[], None]) -> None:
+        self.now = 0.0
+        self._moment = moment
+        self._happens = happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        before, self.now = self.now, self.now + seconds
+        if before < self._moment <= self.now:
+            self._happens()
+
+
+def test_a_lock_that_comes_late_leaves_only_the_rest_of_patience_for_an_open_file(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     impatient = Queue("work", data_dir=tmp_path, patience=4)
     lock = os.open(queue.path.with_suffix(".lock"), os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    threading.Timer(3, os.close, [lock]).start()
-    began = time.monotonic()
+    clock = _Clock(3, lambda: os.close(lock))
+    monkeypatch.setattr(patience, "time", clock)
     with duckdb.connect(queue.path), pytest.raises(QueueBusy):
         impatient.stats()
-    assert time.monotonic() - began < 3 + 3
+    assert 4 <= clock.now <= 4.1
 
 
 def test_a_file_that_is_gone_is_told_and_the_queue_can_be_made_again(queue: Queue, tmp_path: Path) -> None:
