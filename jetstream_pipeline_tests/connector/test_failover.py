@@ -62,9 +62,10 @@ def listen(
             notes.append(progress.note)
 
     addresses = [one.address for one in hosts]
-    return asyncio.run(connector.listen_until_count(addresses, [], count, 60, cursor, on_progress=note))
+    return asyncio.run(connector.listen_until_count(addresses, [], count, 300, cursor, on_progress=note))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("wire", ["v1", "v2"])
 def test_hosts_that_differ_in_time_order_and_numbers_give_one_stream(
     stack: ExitStack, tmp_path: Path, wire: str

@@ -110,7 +110,7 @@ def listen(folder: Path, host: Simulator, wire: Wire, compress: bool) -> tuple[S
             host.address,
             [],
             _EVENTS,
-            120,
+            300,
             _START,
             on_progress=lambda progress: notes.append(progress.note) if progress.note else None,
         )
@@ -118,6 +118,7 @@ def listen(folder: Path, host: Simulator, wire: Wire, compress: bool) -> tuple[S
     return statistics, [identity(record) for record in stored(connector.queue)], notes
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("wire", "compress", "seed"), [(Wire.V1, False, 1), (Wire.V2, False, 2), (Wire.V2, True, 3)])
 def test_ten_thousand_events_through_fifty_faults(wire: Wire, compress: bool, seed: int, tmp_path: Path) -> None:
     faults = fifty(seed)
