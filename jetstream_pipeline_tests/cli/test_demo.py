@@ -32,7 +32,7 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def none_left(folder: Path) -> bool:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (left := processes_of(folder)) and time.monotonic() < until:
         time.sleep(0.2)
     return not left

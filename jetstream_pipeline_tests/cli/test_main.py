@@ -36,7 +36,7 @@ def simulating(*options: str) -> Iterator[str]:
         yield found[0]
     finally:
         process.terminate()
-        code = process.wait(10)
+        code = process.wait(60)
     assert code == 0
 
 

@@ -21,7 +21,7 @@ V2 = "xrpc/network.bsky.jetstream.subscribeEvents"
 
 
 def first_events(host: str, cursor: int, number: int, path: str = "subscribe") -> list[dict[str, Any]]:
-    with connect(f"{host}/{path}?cursor={cursor}", compression=None, close_timeout=0.2) as connection:
+    with connect(f"{host}/{path}?cursor={cursor}", compression=None, open_timeout=60, close_timeout=0.2) as connection:
         return [json.loads(connection.recv(30)) for _ in range(number)]
 
 

@@ -146,7 +146,8 @@ def test_hosts_are_told_with_what_they_speak_and_how_far_they_are_behind(data: D
         Simulator(network, archive_since=datetime.now(UTC) - timedelta(hours=2), api_token="right"),
     )
     addresses = [stack.enter_context(running(one)).address for one in simulators]
-    asked = case(data, now=None, hosts=",".join([*addresses, DEAD]), api_token="wrong", declared=False)
+    hosts = ",".join([*addresses, DEAD])
+    asked = case(data, now=None, hosts=hosts, api_token="wrong", declared=False, seconds=120)
     told = found(examine_hosts, asked)
     assert [severity for severity, _ in told] == [
         Severity.OK,

@@ -32,7 +32,7 @@ def test_a_run_is_told_while_it_goes_on(data: DataDirectory, stack: ExitStack) -
             told.append(samples(scrape(port)))
 
     cursor = datetime.now(UTC) - timedelta(seconds=30)
-    run = connector.listen_until_count(address, (), 150, 20, cursor, on_progress=on_progress)
+    run = connector.listen_until_count(address, (), 150, 120, cursor, on_progress=on_progress)
     statistics = asyncio.run(run)
     last = told[-1]
     kinds = {name: value for name, value in last.items() if name.startswith("jetstream_connector_events_total")}
@@ -42,7 +42,7 @@ def test_a_run_is_told_while_it_goes_on(data: DataDirectory, stack: ExitStack) -
     assert last["jetstream_connector_received_bytes_total"] == statistics.bytes_received > 0
     assert last["jetstream_connector_rejected_messages_total"] == statistics.quarantined == 1
     assert last["jetstream_connector_reconnections_total"] == statistics.reconnections
-    assert 0 <= last["jetstream_connector_lag_seconds"] < 60
+    assert 0 <= last["jetstream_connector_lag_seconds"] < 600
     assert 0 <= last["jetstream_connector_queue_items"] <= 150
 
 

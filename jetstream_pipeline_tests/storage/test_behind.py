@@ -31,10 +31,10 @@ def test_who_gives_more_waits_for_what_is_under_way() -> None:
     with closing(Behind("test")) as behind:
         giver = threading.Thread(target=give)
         giver.start()
-        assert given.acquire(timeout=10)
+        assert given.acquire(timeout=60)
         assert not given.acquire(timeout=0.2)
         go_on.set()
-        assert given.acquire(timeout=10)
+        assert given.acquire(timeout=60)
         giver.join()
 
 
