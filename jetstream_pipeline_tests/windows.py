@@ -24,9 +24,9 @@ HOUR = Window.hour(datetime(2026, 7, 4, 14, tzinfo=UTC))
 
 
 def latest(hour: int) -> Window:
-    """The latest such hour of a day that ended an hour ago or earlier. A simulated network's evening has twice the
+    """The latest such hour of a day that ended three hours ago or earlier. A simulated network's evening has twice the
     events of its night."""
-    ended = datetime.now(UTC) - timedelta(hours=2)
+    ended = datetime.now(UTC) - timedelta(hours=4)
     moment = ended.replace(hour=hour)
     return Window.hour(moment if moment <= ended else moment - timedelta(days=1))
 
