@@ -168,7 +168,10 @@ def test_the_end_is_shown_by_more_than_one_commit_beyond_it(
 def test_a_window_that_has_only_just_ended_is_not_replayed_yet(data: DataDirectory) -> None:
     now = datetime.now(UTC)
     last = Window.hour(now - timedelta(hours=1))
-    for window, settle in ((last, now - last.end + timedelta(minutes=2)), (Window.hour(now), timedelta(0))):
+    for window, settle in (
+        (last, now - last.end + timedelta(minutes=2)),
+        (Window.hour(now + timedelta(hours=1)), timedelta(0)),
+    ):
         with pytest.raises(NotSettled) as refused:
             replay_window("network", Subscription(), window, hosts=[], data=data, settle=settle)
         assert refused.value.passing

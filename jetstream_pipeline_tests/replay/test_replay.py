@@ -88,5 +88,6 @@ def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_window_that_has_not_ended_is_refused(data: DataDirectory) -> None:
+    following = Window.hour(datetime.now(UTC) + timedelta(hours=1))
     with pytest.raises(InvalidInput, match="not ended"):
-        replay_window("network", EVERYTHING, Window.hour(datetime.now(UTC)), hosts=[], data=data)
+        replay_window("network", EVERYTHING, following, hosts=[], data=data)
