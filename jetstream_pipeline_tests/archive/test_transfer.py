@@ -165,7 +165,7 @@ def test_a_segment_without_an_announced_size_has_a_limit(
 def test_a_body_that_drips_is_as_good_as_cut(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
 ) -> None:
-    monkeypatch.setattr(web, "_STRETCH_SEC", 0.1)
+    monkeypatch.setattr(web, "_STRETCH_SEC", 2.0)
     server.gate = threading.Event()
     stack.callback(server.gate.set)
     server.faults = [Fault("getSegment", cut=7_000)]

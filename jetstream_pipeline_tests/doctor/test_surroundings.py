@@ -226,7 +226,7 @@ def test_an_examination_that_takes_too_long_is_left_with_what_it_has_found(data:
         raise StorageError("the disk is gone")
         yield
 
-    found = dict(examine(case(data, seconds=0.3), {"slow": slow, "failing": failing}))
+    found = dict(examine(case(data, seconds=2), {"slow": slow, "failing": failing}))
     blocked.set()
     assert [finding.severity for finding in found["slow"]] == [Severity.OK, Severity.WARNING]
     assert [finding.text for finding in found["failing"]] == ["the disk is gone"]
