@@ -4,6 +4,7 @@ import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,16 +42,20 @@ def declared(data: DataDirectory, first: Window, look_back: int = 36) -> Stream:
     return Stream(name="network", settings=settings, hosts=settings.parsed_hosts(), start=first.start)
 
 
-def test_a_stream_is_told_with_its_windows_and_the_figures_of_the_newest(data: DataDirectory) -> None:
-    newest = hours_ago(1)
-    for window, events in ((newest, 300), (hours_ago(2), 200)):
+def test_a_stream_is_told_with_its_windows_and_the_figures_of_the_newest(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 7, 4, 18, 30, tzinfo=UTC)
+    monkeypatch.setattr(lake, "datetime", SimpleNamespace(now=lambda _: now))
+    newest, second, third, fourth, _, first = (Window.hour(now - timedelta(hours=number)) for number in range(1, 7))
+    for window, events in ((newest, 300), (second, 200)):
         put(data.lake.events_path("network", window), summary(window, events, quarantined=events // 100))
-    truncated = summary(hours_ago(3), 10, state=WindowState.TRUNCATED)
-    put(data.lake.incomplete_path("network", hours_ago(3)), truncated)
+    truncated = summary(third, 10, state=WindowState.TRUNCATED)
+    put(data.lake.incomplete_path("network", third), truncated)
     put(data.lake.incomplete_path("network", newest), truncated)
-    data.lake.events_path("network", hours_ago(4)).parent.mkdir(parents=True)
-    data.lake.events_path("network", hours_ago(4)).write_bytes(b"none")
-    streams = [declared(data, hours_ago(6), look_back=4)]
+    data.lake.events_path("network", fourth).parent.mkdir(parents=True)
+    data.lake.events_path("network", fourth).write_bytes(b"none")
+    streams = [declared(data, first, look_back=4)]
     with serving(ADDRESS, [LakeCollector(LakeReadings(data, streams))]) as port:
         told = samples(scrape(port))
     size = sum(path.stat().st_size for path in data.lake.windows("network") if path.stat().st_size > 10)

@@ -1,5 +1,6 @@
 """What the UI shows of windows and tables."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -148,6 +149,7 @@ def lines(instance: dg.DagsterInstance, *progress: Progress) -> list[tuple[int, 
 def test_a_note_is_logged_at_once_and_progress_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     half = Progress(events=9000, position_us=(HOUR.start_us + HOUR.end_us) // 2, seconds=3.0)
     noted = Progress(events=1, position_us=HOUR.start_us, seconds=1.0, note="a host is down")
+    monkeypatch.setattr(metadata, "_PROGRESS_SEC", math.inf)
     with dg.DagsterInstance.ephemeral() as instance:
         assert lines(instance, half, noted, half) == [(30, f"{HOUR}: a host is down")]
         monkeypatch.setattr(metadata, "_PROGRESS_SEC", 0.0)
