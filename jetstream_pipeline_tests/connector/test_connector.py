@@ -28,7 +28,7 @@ _MINUTES = 60_000_000
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    with running(Simulator(_NETWORK)) as simulator:
+    with running(Simulator(_NETWORK, pong_timeout=60)) as simulator:
         yield simulator
 
 

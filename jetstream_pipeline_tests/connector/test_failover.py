@@ -247,7 +247,7 @@ def test_what_has_not_passed_is_a_stream_as_any_other(stack: ExitStack, tmp_path
 
 def test_a_retired_dictionary_is_replaced_and_the_stream_stays_compressed(stack: ExitStack, tmp_path: Path) -> None:
     notes: list[str] = []
-    retiring = host(stack, RetireDictionary(500), RetireDictionary(700))
+    retiring = host(stack, RetireDictionary(500), RetireDictionary(700), pong_timeout=60)
     connector = JetstreamConnector(data_dir=tmp_path, wire="v2", compress=True)
     statistics = listen(connector, [retiring], 3_000, notes=notes)
     assert statistics.reconnections == 2

@@ -45,7 +45,7 @@ CHECKS = ["complete", "continuity", "volume", "quarantine", "schema"]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(Simulator(NETWORK)) as simulator:
+    with running(Simulator(NETWORK, pong_timeout=60)) as simulator:
         yield simulator.address
 
 

@@ -31,7 +31,7 @@ WIRES = pytest.mark.parametrize("options", [OLD, {}], ids=["v1", "v2"])
 
 
 def serving(stack: ExitStack, network: Network = NETWORK, **options: Any) -> Host:
-    return Host.parse(stack.enter_context(running(Simulator(network, **options))).address)
+    return Host.parse(stack.enter_context(running(Simulator(network, pong_timeout=60, **options))).address)
 
 
 def replay(data: DataDirectory, *hosts: Host, dids: Sequence[str] = (), **options: Any) -> WindowSummary:
@@ -167,11 +167,8 @@ def test_the_end_is_shown_by_more_than_one_commit_beyond_it(
 
 def test_a_window_that_has_only_just_ended_is_not_replayed_yet(data: DataDirectory) -> None:
     now = datetime.now(UTC)
-    last = Window.hour(now - timedelta(hours=1))
-    for window, settle in (
-        (last, now - last.end + timedelta(minutes=2)),
-        (Window.hour(now + timedelta(hours=1)), timedelta(0)),
-    ):
+    last, following = (Window.hour(now + timedelta(hours=number)) for number in (-1, 1))
+    for window, settle in ((last, now - last.end + timedelta(minutes=2)), (following, timedelta(0))):
         with pytest.raises(NotSettled) as refused:
             replay_window("network", Subscription(), window, hosts=[], data=data, settle=settle)
         assert refused.value.passing
