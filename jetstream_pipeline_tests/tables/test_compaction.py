@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -315,10 +316,12 @@ def test_conditions_on_hour_leave_the_other_hours_unread(data: DataDirectory) ->
 
 def test_a_query_at_any_moment_sees_every_window_once(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     (expected, *_) = seen(data)
-    done, problems = threading.Event(), []
+    done, problems, begun = threading.Event(), [], 0
 
     def ask() -> None:
+        nonlocal begun
         while not done.is_set():
+            begun += 1
             try:
                 with duckdb.connect(data.warehouse, read_only=True) as connection:
                     if (rows := connection.execute(QUERIES[0]).fetchall()) != expected:
@@ -326,17 +329,27 @@ def test_a_query_at_any_moment_sees_every_window_once(data: DataDirectory, monke
             except duckdb.IOException:
                 continue  # a day that was listed has just been expanded: asked again, it answers
 
+    def until_seen(_: float) -> None:
+        """What is being asked now has been answered, and another query after it."""
+        last, deadline = begun + 2, time.monotonic() + 60
+        while begun < last:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     compact(data, keep=timedelta(hours=1))
     refresh(data)
     thread = threading.Thread(target=ask)
     thread.start()
-    monkeypatch.setattr(days, "SEEN_SEC", 0.3)
-    for _ in range(2):
-        expand(data)
-        compact(data, keep=timedelta(hours=1))
-    time.sleep(0.1)
-    done.set()
-    thread.join()
+    for module in (days, compaction):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=until_seen, time_ns=time.time_ns))
+    try:
+        for _ in range(2):
+            expand(data)
+            compact(data, keep=timedelta(hours=1))
+        until_seen(0)
+    finally:
+        done.set()
+        thread.join()
     assert problems == []
 
 
