@@ -15,9 +15,10 @@ _EVENTS = 6_000
 _BATCH_ITEMS = 10
 _FEW = 200
 _KILLS = 20
+_MOST_BATCHES = 15
 
 _SETUP = f"""
-import os, random, signal, sys, time
+import os, random, signal, sys, threading, time
 from pathlib import Path
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.feeding import feeding
@@ -33,14 +34,22 @@ def feed():
 """
 _KILLED = _SETUP + (
     f"""
+def dying(batches, after, seconds):
+    def given(events):
+        for number, items in enumerate(batches(events)):
+            if number == after:
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            yield items
+    return given
+
 random.seed(int(sys.argv[2]))
 for _ in range({_KILLS}):
+    after, seconds = random.randrange({_MOST_BATCHES}), random.uniform(0, 0.02)
     child = os.fork()
     if not child:
+        feeding._batches = dying(feeding._batches, after, seconds)
         feed()
         os._exit(0)
-    time.sleep(random.uniform(0.01, 0.3))
-    os.kill(child, signal.SIGKILL)
     print(os.waitpid(child, 0)[1], flush=True)
 feeding._BATCH_ITEMS = {_EVENTS}
 feed()

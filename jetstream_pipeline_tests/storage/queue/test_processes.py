@@ -63,31 +63,32 @@ def test_producers_and_consumers_of_whom_two_are_killed_every_few_seconds(
     queue = Queue("work", create_new_queue=True, data_dir=tmp_path, max_attempts=1000)
     started = 0
 
-    def start(script: str) -> subprocess.Popen[bytes]:
+    def start(script: str) -> tuple[str, Path, subprocess.Popen[bytes]]:
         nonlocal started
         started += 1
         log = tmp_path / f"{'added' if script is _PRODUCER else 'taken'}-{started}.log"
-        return subprocess.Popen([sys.executable, "-c", script, str(started), str(tmp_path), str(log)])
+        return script, log, subprocess.Popen([sys.executable, "-c", script, str(started), str(tmp_path), str(log)])
 
     def enough() -> bool:
         return min(len(lines(tmp_path, "added-*.log")), len(lines(tmp_path, "taken-*.log", "done "))) > _ENOUGH
 
-    running = [(script, start(script)) for script in (_PRODUCER, _CONSUMER) * (4 if queue_place == DUCKDB else 2)]
+    running = [start(script) for script in (_PRODUCER, _CONSUMER) * (4 if queue_place == DUCKDB else 2)]
     began = time.monotonic()
     deadline = began + float(os.environ.get("JETSTREAM_TEST_SOAK_SEC", _SOAK_SEC[queue_place]))
     killed = 0
     while time.monotonic() < deadline or not enough():
         assert time.monotonic() < began + _LONGEST_SEC
         time.sleep(_KILL_EVERY_SEC)
-        for place in random.sample(range(len(running)), 2):
-            script, process = running[place]
+        at_work = [place for place, (_, log, _) in enumerate(running) if log.exists() and log.stat().st_size]
+        for place in random.sample(at_work, min(2, len(at_work))):
+            script, _, process = running[place]
             process.kill()
             assert process.wait() == -9, "a process ended by itself"
             killed += 1
-            running[place] = script, start(script)
+            running[place] = start(script)
         if queue_place == POSTGRES:
             request.getfixturevalue("postgres").restart()
-    for _, process in running:
+    for *_, process in running:
         process.kill()
         assert process.wait() == -9, "a process ended by itself"
 
