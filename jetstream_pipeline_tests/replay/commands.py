@@ -1,6 +1,7 @@
 """The command `replay` in a process of its own, for tests of what can happen to one."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,20 @@ def started(
     command = [sys.executable, "-c", _LAUNCHER.format(first=first), "replay", *span, "-i", host.address, *options]
     variables = os.environ | {"JETSTREAM_DATA_DIR": str(folder), "JETSTREAM_COLLECTIONS": ""}
     return subprocess.Popen(command, env=variables, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def signalled(parts: int, how: signal.Signals = signal.SIGKILL) -> str:
+    """Code for a run that gets a signal as soon as it has made so many parts durable."""
+    return f"""
+import os
+write, written = staging.StagedWindow._write_part, []
+def signalled(*given):
+    write(*given)
+    written.append(given)
+    if len(written) == {parts}:
+        os.kill(os.getpid(), {how:d})
+staging.StagedWindow._write_part = signalled
+"""
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

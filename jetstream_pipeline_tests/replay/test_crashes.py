@@ -1,6 +1,7 @@
 """A replay that is killed at any moment leaves a whole window or none, and the next run goes on where it stopped."""
 
 import json
+import os
 import signal
 import time
 from collections import defaultdict
@@ -17,7 +18,7 @@ import pytest
 from jetstream_pipeline.simulator import Network, SimulatedEvent, Simulator, Witness, running
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowState, WindowSummary
-from jetstream_pipeline_tests.replay.commands import PROGRAM, ended, run, said, started, stored
+from jetstream_pipeline_tests.replay.commands import PROGRAM, ended, run, said, signalled, started, stored
 from jetstream_pipeline_tests.windows import latest
 
 NETWORK = Network(seed=3, rate=4)
@@ -88,6 +89,10 @@ def kill(folder: Path, host: Simulator, pattern: str, number: int = 1, seconds: 
     return result.returncode != 0
 
 
+def dies_midway(folder: Path, host: Simulator) -> None:
+    assert run(folder, host, WINDOW, first=signalled(8)).returncode == -signal.SIGKILL
+
+
 def versions(paths: Iterable[Path]) -> Iterator[tuple[int, int]]:
     for path in paths:
         try:
@@ -141,10 +146,10 @@ def killed_at(moment: tuple[str, int, float], folder: Path, host: Simulator, tru
 
 
 def test_what_is_durable_is_not_read_again(host: Simulator, truth: Truth, tmp_path: Path) -> None:
-    kills = [kill(tmp_path, host, PARTS, 8) for _ in range(2)]
+    for _ in range(2):
+        dies_midway(tmp_path, host)
     summary = completed(tmp_path, host)
     check(tmp_path, truth, whole=True)
-    assert kills == [True, True]
     assert summary.proof.resumptions == 2
     assert 0 < summary.proof.repeats < len(truth.rows) / 10
     assert not list(tmp_path.glob("staging/network/*/")), "what was staged is of no use any more"
@@ -155,7 +160,7 @@ def test_a_run_that_goes_on_with_another_host_has_each_event_once(
     host: Simulator, late_host: Simulator, late_first: bool, tmp_path: Path
 ) -> None:
     first, second = (late_host, host) if late_first else (host, late_host)
-    assert kill(tmp_path, first, PARTS, 8)
+    dies_midway(tmp_path, first)
     summary = completed(tmp_path, second)
     assert summary.state is WindowState.COMPLETE
     assert summary.host == ",".join(one.address.removeprefix("ws://") for one in (first, second))
@@ -185,11 +190,10 @@ def by_repository(events: Iterable[tuple[object, ...]]) -> dict[object, list[tup
 def test_of_two_at_the_same_window_one_is_told_and_the_other_completes(
     host: Simulator, truth: Truth, tmp_path: Path
 ) -> None:
-    first = started(tmp_path, host, WINDOW)
-    while not list(tmp_path.glob(PARTS)):
-        time.sleep(0.001)
-    first.send_signal(signal.SIGSTOP)
+    first = started(tmp_path, host, WINDOW, first=signalled(1, signal.SIGSTOP))
+    _, status = os.waitpid(first.pid, os.WUNTRACED)
     try:
+        assert os.WIFSTOPPED(status)
         second = run(tmp_path, host, WINDOW)
     finally:
         first.send_signal(signal.SIGCONT)

@@ -12,7 +12,7 @@ from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowSummary
 from jetstream_pipeline_tests.disks import enlarge, flip_middle, read_only, small
-from jetstream_pipeline_tests.replay.commands import PROGRAM, files, run, said, stored
+from jetstream_pipeline_tests.replay.commands import PROGRAM, files, run, said, signalled, stored
 from jetstream_pipeline_tests.windows import latest
 
 NETWORK = Network(seed=4, rate=2)
@@ -199,17 +199,6 @@ def test_an_answer_that_cannot_be_written(host: Simulator, truth: Rows, tmp_path
     completes(tmp_path, host, truth)
 
 
-_DYING = """
-import os, signal
-durable = staging.StagedWindow.checkpoint
-def dying(self, state):
-    durable(self, state)
-    if len(self._parts) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-staging.StagedWindow.checkpoint = dying
-"""
-
-
 @pytest.mark.parametrize("damaged", [{3}, {1, 2, 3, 4, 5}])
 def test_staged_batches_are_damaged(
     damaged: set[int],
@@ -219,7 +208,7 @@ def test_staged_batches_are_damaged(
     tmp_path: Path,
 ) -> None:
     put(earlier, tmp_path)
-    assert run(tmp_path, host, WINDOW, first=_DYING).returncode == -9
+    assert run(tmp_path, host, WINDOW, first=signalled(5)).returncode == -9
     parts = sorted(tmp_path.glob("staging/network/*/*.events"))
     assert len(parts) == 5
     for number in damaged:
