@@ -85,9 +85,9 @@ print((time.process_time() - between) / (between - began))
 keep the machine busy slow down both."""
 
 
-def test_the_definitions_load_in_less_than_three_times_what_dagster_takes_beyond_it(tmp_path: Path) -> None:
+def test_the_definitions_load_in_a_few_times_what_dagster_takes(tmp_path: Path) -> None:
     """One of a few."""
-    assert any(float(run(tmp_path, "-c", _LOAD)) < 3 for _ in range(3))
+    assert any(float(run(tmp_path, "-c", _LOAD)) < 4 for _ in range(3))
 
 
 _ALONE = """
