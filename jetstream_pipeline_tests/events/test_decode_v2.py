@@ -73,7 +73,7 @@ def test_types_that_a_later_server_knows_are_no_events_unless_they_are_numbered(
         (b'{"$type":"message","payload":{"$type":7}}', "$type"),
         (frame("commit").replace(b'"seq"', b'"sequence"'), "seq"),
         (frame("commit", seq=None), "seq"),
-        (frame("commit", seq=None, operation="remove"), "operation"),
+        (frame("commit", seq=None, operation="remove"), "seq"),
         (frame("identity", seq=None), "seq"),
         (frame("commit", "7"), "not an object"),
         (frame("commit", cid=None), "without `cid`"),
