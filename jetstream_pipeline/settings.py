@@ -32,6 +32,8 @@ _PREFIX = "JETSTREAM_"
 _T = TypeVar("_T")
 _CommaList = Annotated[tuple[str, ...], NoDecode]
 
+MAIN_STREAM = "network"
+"""The stream that the settings describe, and that is declared from the start."""
 MAIN_COLLECTIONS = (
     "app.bsky.feed.post",
     "app.bsky.feed.like",

@@ -17,8 +17,7 @@ from jetstream_pipeline.demo.backfill import LOOPBACK, Home
 from jetstream_pipeline.demo.programs import Program
 from jetstream_pipeline.demo.ui import free_port, served, watch
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.orchestration.build import DEFAULT_STREAM
-from jetstream_pipeline.settings import described
+from jetstream_pipeline.settings import MAIN_STREAM, described
 from jetstream_pipeline.simulator import Network, Simulator, running
 from jetstream_pipeline.storage.files import locked, make_directory
 from jetstream_pipeline.storage.layout import DataDirectory
@@ -119,7 +118,7 @@ def _serve(folder: Path, began: float, port: int) -> None:
 def _ingested(folder: Path, began: float, variables: Mapping[str, str] = {}) -> Iterator[tuple[Home, Program]]:
     """A Dagster that has ingested the last hours, its daemon, and the network, for as long as the body runs."""
     shutil.rmtree(folder, ignore_errors=True)
-    jobs = (f"{DEFAULT_STREAM}_events", f"{DEFAULT_STREAM}_tables")
+    jobs = (f"{MAIN_STREAM}_events", f"{MAIN_STREAM}_tables")
     windows = [_hours_ago(number) for number in range(_HOURS + 1, 1, -1)]
     with running(Simulator(Network(rate=_RATE))) as simulator:
         _tell(began, f"a simulated network of {_RATE:g} events/s serves Jetstream at {simulator.address}")

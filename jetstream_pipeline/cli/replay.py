@@ -7,18 +7,18 @@ import sys
 import click
 
 from jetstream_pipeline.cli.windows import (
-    MAIN_STREAM,
     catalogue_follows,
     declared_here,
     derive_tables,
     options,
     reporter,
 )
+from jetstream_pipeline.errors import InvalidInput
 from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline.replay.replay import replay_window
 from jetstream_pipeline.replay.streams import check_filter, subscription_of
-from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.settings import MAIN_STREAM, Settings
 from jetstream_pipeline.storage.files import exists
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.summary import WindowSummary
@@ -70,6 +70,8 @@ def replay(
 
     Exit code 1 where a window is not complete, or the Iceberg catalogue could not follow.
     """
+    if only_missing and replace_history:
+        raise InvalidInput("--only-missing leaves out what --replace-history would replace; give one of them")
     settings = Settings.read()
     windows = list(hours(parse_time(start), parse_time(end)))
     servers, data = settings.parsed_hosts(hosts), settings.data
@@ -82,6 +84,11 @@ def replay(
         there = [window for window in windows if data.lake.has(stream, window)]
         click.echo(f"{len(there)} of {len(windows)} hours are whole already", err=True)
         windows = [window for window in windows if window not in there]
+        # A run may have ended between a window and its tables; those of a day's file are whole.
+        for window in there if tables else ():
+            if exists(data.lake.events_path(stream, window)):
+                derive_tables(stream, window, data, subscription.collections, only_stale=True)
+        refresh(data)
     whole = followed = True
     for window in windows:
         make_way(settings.iceberg, data, stream, window)

@@ -123,8 +123,6 @@ def stream(
         raise InvalidInput("give --start-timestamp or --cursor, not both: each says where to begin")
     begin = cursor if start is None else to_us(parse_time(start))
     finish = None if end is None else to_us(parse_time(end))
-    if begin is not None and finish is not None and start is not None and finish <= begin:
-        raise InvalidInput(f"end {end} is not after start {start}")
     if metrics is not None:
         parse_address(metrics)
     connector = JetstreamConnector(queue_name, batch_size, compress=compress, wire=wire)

@@ -8,13 +8,13 @@ import sys
 import click
 
 from jetstream_pipeline.cli.output import printable
-from jetstream_pipeline.cli.windows import MAIN_STREAM, catalogue_follows, options, reporter
+from jetstream_pipeline.cli.windows import catalogue_follows, options, reporter
 from jetstream_pipeline.errors import PipelineError
 from jetstream_pipeline.iceberg.way import make_way
 from jetstream_pipeline.replay.comparison import Lack
 from jetstream_pipeline.replay.streams import subscription_of
 from jetstream_pipeline.replay.verify import Report, verify_window
-from jetstream_pipeline.settings import Settings
+from jetstream_pipeline.settings import MAIN_STREAM, Settings
 from jetstream_pipeline.storage.summary import WindowState
 from jetstream_pipeline.tables.build import build_stale
 from jetstream_pipeline.warehouse.database import refresh

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,13 +19,13 @@ from jetstream_pipeline.replay.reading import Progress
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.days import held
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.streams.stream import Stream
-from jetstream_pipeline.tables.build import build_table
+from jetstream_pipeline.tables.build import build_table, stale_tables
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
 
-MAIN_STREAM = "network"
-"""The one that the settings describe."""
+if TYPE_CHECKING:
+    from jetstream_pipeline.streams.stream import Stream
+
 _PROGRESS_SEC = 5.0
 
 
@@ -38,12 +39,14 @@ def access(settings: Settings, data: DataDirectory) -> Access:
     return Access(data.archive, settings.api_token)
 
 
-def derive_tables(stream: str, window: Window, data: DataDirectory, collections: tuple[str, ...]) -> None:
-    """Those that a stream of these collections has events for."""
+def derive_tables(
+    stream: str, window: Window, data: DataDirectory, collections: tuple[str, ...], *, only_stale: bool = False
+) -> None:
+    """Those that a stream of these collections has events for; `only_stale`: that are lacking, or of other events."""
+    tables = [table for table in TABLES if table.is_of(collections)]
     with held(data, stream, [window]):
-        for table in TABLES:
-            if table.is_of(collections):
-                build_table(table, stream, window, data.lake)
+        for table in stale_tables(tables, stream, window, data.lake) if only_stale else tables:
+            build_table(table, stream, window, data.lake)
 
 
 def catalogue_follows(settings: Settings, data: DataDirectory, stream: str) -> bool:

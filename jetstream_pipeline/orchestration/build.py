@@ -24,9 +24,6 @@ from jetstream_pipeline.retention.prune import TABLES
 from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.streams.stream import Stream
 
-DEFAULT_STREAM = "network"
-"""The stream that is declared from the start."""
-
 
 def stream_definitions(stream: Stream) -> dg.Definitions:
     """A stream's assets, checks, jobs, its schedule and its sensors."""

@@ -80,7 +80,6 @@ class _Reading:
         files: StagedWindow,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._window = window
         self._subscription = source.subscription
         self._files = files
         self._on_progress = on_progress
@@ -118,7 +117,7 @@ class _Reading:
                 if edges.passed or batch.silence >= _SILENCE_SEC:
                     break
         evidence.end_shown_by = _end_shown(edges)
-        evidence.doubts += _fallen_back(edges, self._window)
+        evidence.doubts += _fallen_back(edges)
         final = self._standing("closed by us at the window's end" if edges.passed else "closed by us in silence")
         self._files.checkpoint(final.model_dump_json())
         return final
@@ -194,12 +193,12 @@ def _end_shown(edges: Edges) -> str | None:
     return f"{past['host'][0].as_py()} went on to {from_us(past['time_us'][0].as_py()):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _fallen_back(edges: Edges, window: Window) -> list[str]:
+def _fallen_back(edges: Edges) -> list[str]:
     """What is to be said where most of what has come after the end is from before it: times ran ahead there, and what
     the window lacks follows only now."""
     past = edges.beyond.events
     times = dict(zip(commits_of(past), past["time_us"].to_pylist(), strict=True))
-    early = sum(time_us < window.end_us for time_us in times.values())
+    early = sum(time_us < edges.moments_us[Section.WINDOW] for time_us in times.values())
     if 2 * early <= len(times):
         return []
     return [f"{past['host'][0].as_py()} fell back to before the window's end after it had passed it"]

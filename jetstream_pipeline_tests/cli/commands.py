@@ -6,11 +6,15 @@ from subprocess import CompletedProcess
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
+import pytest
 from click.testing import CliRunner, Result
 
 from jetstream_pipeline.cli.main import cli, main
+from jetstream_pipeline.orchestration import loading
+from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
 from jetstream_pipeline.storage.stream_filter import StreamFilter, write_filter
+from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.build import build_table
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
@@ -60,3 +64,12 @@ def told(folder: Path, *arguments: str, **environment: str) -> CompletedProcess[
 
 def run(data: DataDirectory, *arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(cli, arguments, env={"JETSTREAM_DATA_DIR": str(data.root), **environment})
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, *streams: Stream) -> None:
+    """Let these be the streams that the package declares."""
+
+    def declared_streams(_: Path, __: Settings) -> list[Stream]:
+        return list(streams)
+
+    monkeypatch.setattr(loading, "declared_streams", declared_streams)

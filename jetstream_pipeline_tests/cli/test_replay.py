@@ -3,7 +3,6 @@ case."""
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,6 @@ from click.testing import Result
 from jetstream_pipeline.cli import windows
 from jetstream_pipeline.cli.windows import declared_here
 from jetstream_pipeline.errors import InvalidInput
-from jetstream_pipeline.orchestration import loading
 from jetstream_pipeline.replay import replay as replaying
 from jetstream_pipeline.replay.replay import NotSettled
 from jetstream_pipeline.replay.streams import subscription_of
@@ -23,7 +21,7 @@ from jetstream_pipeline.storage.summary import read_summary
 from jetstream_pipeline.streams.stream import Stream
 from jetstream_pipeline.tables.definitions import TABLES
 from jetstream_pipeline.window import Window
-from jetstream_pipeline_tests.cli.commands import run
+from jetstream_pipeline_tests.cli.commands import declare, run
 from jetstream_pipeline_tests.hostile import identity, sending, serving
 
 WINDOW = Window.hour(datetime.now(UTC) - timedelta(hours=3))
@@ -83,13 +81,6 @@ def test_progress_is_told_beside_the_answer(data: DataDirectory, monkeypatch: py
     assert f"{WINDOW}  100%  180 events\n" in result.stderr
 
 
-def declare(monkeypatch: pytest.MonkeyPatch, *streams: Stream) -> None:
-    def declared_streams(_: Path, __: Settings) -> list[Stream]:
-        return list(streams)
-
-    monkeypatch.setattr(loading, "declared_streams", declared_streams)
-
-
 def test_a_stream_has_the_filter_that_it_is_declared_with_or_has(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,3 +122,19 @@ def test_tables_are_those_that_the_stream_has_events_for(data: DataDirectory) ->
         run(data, "replay", *span, "-i", f"ws://{host.name}", "-c", "app.bsky.feed.post")
     folders = {path.name for path in (data.root / "lake" / "network").iterdir() if path.is_dir()}
     assert folders & {table.name for table in TABLES} == {"posts", "identities", "accounts"}
+
+
+def test_tables_that_a_run_did_not_come_to_are_derived_with_what_is_missing(data: DataDirectory) -> None:
+    span = ("--start", WINDOW.start.isoformat(), "--end", WINDOW.end.isoformat())
+    with serving(EVENTS) as host:
+        assert replay(data, "-i", f"ws://{host.name}").exit_code == 0
+    identities = data.lake.table_path("network", "identities", WINDOW)
+    assert run(data, "replay", *span, "-i", DEAD, "--only-missing", "--no-tables").exit_code == 0
+    assert not identities.exists()
+    assert run(data, "replay", *span, "-i", DEAD, "--only-missing").exit_code == 0
+    assert identities.exists()
+
+
+def test_what_is_to_be_replaced_is_not_left_out(data: DataDirectory) -> None:
+    refused = replay(data, "-i", DEAD, "--only-missing", "--replace-history")
+    assert isinstance(refused.exception, InvalidInput)

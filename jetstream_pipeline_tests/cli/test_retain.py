@@ -1,15 +1,11 @@
 """`retain` deletes by the limits that are given or declared, or says what it would delete and why."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from jetstream_pipeline.orchestration import loading
-from jetstream_pipeline.settings import Settings
 from jetstream_pipeline.storage.layout import DataDirectory
-from jetstream_pipeline.streams.stream import Stream
-from jetstream_pipeline_tests.cli.commands import run
+from jetstream_pipeline_tests.cli.commands import declare, run
 from jetstream_pipeline_tests.orchestration.driving import declared, hours_ago
 from jetstream_pipeline_tests.windows import commit, store
 
@@ -20,13 +16,6 @@ OLD, NEW = hours_ago(100), hours_ago(3)
 def _windows(data: DataDirectory) -> None:
     for window in (OLD, NEW):
         store(data, [commit("{}")], window)
-
-
-def declare(monkeypatch: pytest.MonkeyPatch, *streams: Stream) -> None:
-    def declared_streams(_: Path, settings: Settings) -> list[Stream]:
-        return list(streams)
-
-    monkeypatch.setattr(loading, "declared_streams", declared_streams)
 
 
 def test_a_dry_run_tells_and_deletes_nothing(data: DataDirectory) -> None:
