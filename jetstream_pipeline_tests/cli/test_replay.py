@@ -3,6 +3,7 @@ case."""
 
 import json
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -138,3 +139,14 @@ def test_tables_that_a_run_did_not_come_to_are_derived_with_what_is_missing(data
 def test_what_is_to_be_replaced_is_not_left_out(data: DataDirectory) -> None:
     refused = replay(data, "-i", DEAD, "--only-missing", "--replace-history")
     assert isinstance(refused.exception, InvalidInput)
+
+
+def test_who_interrupts_is_told_how_to_go_on(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("jetstream_pipeline.cli.replay"), "replay_window", interrupted)
+    result = replay(data, "-i", DEAD)
+    assert result.exit_code == 1
+    assert f"interrupted in {WINDOW}" in result.stderr
+    assert "--only-missing" in result.stderr

@@ -23,6 +23,8 @@ from jetstream_pipeline.jetstream import compression, dictionaries
 from jetstream_pipeline.jetstream.compression import Decompressor, Dictionary, OtherDictionary
 from jetstream_pipeline.jetstream.dictionaries import Dictionaries, NoDictionary
 from jetstream_pipeline.jetstream.hosts import Host
+from jetstream_pipeline.jetstream.server import Options, Server
+from jetstream_pipeline.jetstream.subscription import Subscription
 from jetstream_pipeline_tests.reference import reference
 
 
@@ -258,6 +260,30 @@ def test_a_v2_dictionary_is_fetched_from_its_host_once_and_again_when_it_retired
     host = Host.parse(f"ws://{web.address}")
     assert asyncio.run(Dictionaries(cache).renew(host)).number == 8
     assert find(Dictionaries(cache), Wire.V2, web).number == 8
+
+
+def test_a_dictionary_that_is_forgotten_is_fetched_anew(web: Web) -> None:
+    known, host = Dictionaries({}), Host.parse(f"ws://{web.address}")
+    known.forget(host)
+    for number in (7, 8):
+        web.content = trained(number).content
+        assert find(known, Wire.V2, web).number == number
+        known.forget(host)
+
+
+def test_a_dictionary_that_drips_is_not_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dictionaries, "_PATIENCE_SEC", 0.0)
+    web.content = trained(7).content
+    with pytest.raises(NoDictionary, match="cannot fetch"):
+        find(Dictionaries({}), Wire.V2, web)
+
+
+def test_a_server_whose_dictionary_fails_goes_on_without_and_forgets_it() -> None:
+    cache = {"v2-example.org.zdict": trained(7).content}
+    server = Server(Host.parse("example.org"), Subscription(), Options(dictionaries=Dictionaries(cache)), print)
+    assert asyncio.run(server.adapt(OtherDictionary("damaged")))
+    assert not cache
+    assert [*server.texts([b"as it is"])] == [[b"as it is"]]
 
 
 def test_the_v1_dictionary_is_fetched_once_and_only_the_real_one_is_taken(
